@@ -1,0 +1,107 @@
+"""From words on the command line to a configuration, with errors of one line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import re
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from equipoise.recipes.configuration import Config, from_mapping, nearest
+
+Command = TypeVar("Command")
+
+
+class UsageError(ValueError):
+    """The command line's words are off: one line that says which and what was expected."""
+
+
+def parse(kind: type[Command], words: Sequence[str], *, prog: str, default: Command | None = None) -> Command:
+    """`words` as an instance of the dataclass `kind`.
+
+    Raises:
+        UsageError: an unknown flag or value (the nearest is named), or a value that cannot be read.
+        SystemExit: with status 0, after help was printed.
+    """
+    _check_words(kind, words)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, args=list(words), prog=prog, default=default)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UsageError(f"{_one_line(said.getvalue())}; see {prog} --help") from None
+
+
+def parse_config(kind: type[Config], words: Sequence[str], *, prog: str, config: Path | None) -> Config:
+    """A task's configuration: its defaults, then the file's values, then the flags."""
+    default = None
+    if config is not None:
+        from equipoise.training.folder import read_yaml
+
+        values = {name: value for name, value in read_yaml(config).items() if name not in ("task", "out")}
+        default = from_mapping(kind, values)
+    return parse(kind, words, prog=prog, default=default)
+
+
+def take(words: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
+    """The value of `--flag VALUE` (or `--flag=VALUE`), and the other words.
+
+    Raises:
+        UsageError: the flag without a value.
+    """
+    rest, value, waiting = [], None, False
+    for word in words:
+        if waiting:
+            value, waiting = word, False
+        elif word == flag:
+            waiting = True
+        elif word.startswith(f"{flag}="):
+            value = word.partition("=")[2]
+        else:
+            rest.append(word)
+    if waiting:
+        raise UsageError(f"{flag} needs a value")
+    return value, rest
+
+
+def _check_words(kind: Any, words: Sequence[str]) -> None:
+    hints = typing.get_type_hints(kind)
+    flags = {f"--{entry.name.replace('_', '-')}": entry.name for entry in dataclasses.fields(kind)}
+    for place, word in enumerate(words):
+        if not word.startswith("--"):
+            continue
+        flag, _, value = word.partition("=")
+        flag = flag.replace("_", "-")
+        if flag == "--help":
+            continue
+        if flag not in flags:
+            raise UsageError(f"unknown flag '{word.partition('=')[0]}'{nearest(flag, flags)}")
+        value = value or (words[place + 1] if place + 1 < len(words) else "")
+        choices = [choice for choice in _choices(hints[flags[flag]]) if choice != "None"]
+        if choices and value not in choices:
+            raise UsageError(f"{flag} is '{value}'{nearest(value, choices)}; known: {', '.join(choices)}")
+
+
+def _choices(hint: Any) -> list[str]:
+    if typing.get_origin(hint) is typing.Literal:
+        return [str(choice) for choice in typing.get_args(hint)]
+    return [choice for part in typing.get_args(hint) for choice in _choices(part)]
+
+
+def _one_line(message: str) -> str:
+    """The words of a boxed message, up to its first rule."""
+    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in message.splitlines()]
+    body = []
+    for line in lines[1:]:
+        if line.startswith("──") or not line:
+            break
+        body.append(line)
+    return " ".join(body) or "the command line cannot be read"

@@ -1,0 +1,1 @@
+"""Spaces of objects as pure tensor functions of static shape (see `contracts.Environment`)."""

@@ -1,0 +1,169 @@
+"""Strings of a fixed length, grown letter by letter: at the end alone, or at both ends.
+
+A state is `length` integers, letters from the left: 0 where empty, else the letter's number plus 1. Objects are the
+letters' numbers, (n, length) int64. Appending gives each string one trajectory (a tree); growing at both ends gives a
+string of n letters up to 2^(n-1) of them, the domain of Shen et al. 2023, arXiv:2305.07170.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from equipoise.trajectories import Columns
+
+
+class AppendStrings:
+    """Strings over `letters` letters, of exactly `length`, grown by appending; the last letter ends the trajectory.
+
+    Args:
+        letters: size of the alphabet, at least 2.
+        length: letters of a finished string, at least 1.
+
+    Raises:
+        ValueError: an alphabet or a length out of range.
+
+    Example:
+        >>> strings = AppendStrings(letters=4, length=8)
+        >>> strings.size, strings.initial(1).tolist()
+        (87381, [[0, 0, 0, 0, 0, 0, 0, 0]])
+    """
+
+    stops = False
+
+    def __init__(self, *, letters: int, length: int) -> None:
+        if letters < 2 or length < 1:
+            raise ValueError(f"strings of {letters} letters and length {length}: at least 2 letters and length 1")
+        self.letters, self.length = letters, length
+        self.actions, self.back_actions = letters, 1
+        self.horizon = length
+        self.features = length * (letters + 1)
+        self._columns = torch.arange(length)
+        self._places = letters ** torch.arange(length - 1, -1, -1)
+        self._first = torch.tensor([(letters**n - 1) // (letters - 1) for n in range(length + 2)])
+        self.size = int(self._first[-1])
+        self._offsets = torch.arange(length) * (letters + 1)
+
+    def initial(self, n: int) -> Tensor:
+        """(n, length) zeros: the empty string."""
+        return torch.zeros((n, self.length), dtype=torch.int64)
+
+    def allowed(self, state: Tensor) -> Tensor:
+        """Every letter, until the string is full."""
+        return (state[:, -1:] == 0).expand(-1, self.letters)
+
+    def step(self, state: Tensor, action: Tensor) -> Tensor:
+        """Appends the letter."""
+        return state + (self._columns == self.depth(state)[:, None]) * (action + 1)[:, None]
+
+    def terminal(self, state: Tensor) -> Tensor:
+        """Whether the string is full."""
+        return state[:, -1] > 0
+
+    def depth(self, state: Tensor) -> Tensor:
+        """Letters so far."""
+        return (state > 0).sum(1)
+
+    def parents(self, state: Tensor) -> Tensor:
+        """One backward action: the last letter is removed."""
+        return state[:, :1] > 0
+
+    def back(self, state: Tensor, action: Tensor) -> Tensor:
+        """The string without its last letter."""
+        return state * (self._columns != self.depth(state)[:, None] - 1)
+
+    def back_action(self, state: Tensor, action: Tensor) -> Tensor:
+        """Always 0."""
+        return torch.zeros_like(action)
+
+    def forward_action(self, state: Tensor, back_action: Tensor) -> Tensor:
+        """The letter that was appended: the last one."""
+        return state.gather(1, (self.depth(state) - 1).clamp(min=0)[:, None])[:, 0] - 1
+
+    def encode(self, state: Tensor) -> Tensor:
+        """One-hot letters, with one more symbol for an empty place: (n, length * (letters + 1)) float32."""
+        return torch.zeros((len(state), self.features)).scatter_(1, state + self._offsets, 1.0)
+
+    def objects(self, state: Tensor) -> Tensor:
+        """The letters' numbers."""
+        return state - 1
+
+    def state_of(self, objects: Columns) -> Tensor:
+        """The full string of each object."""
+        if not isinstance(objects, Tensor):
+            raise ValueError(f"these strings are a tensor (n, {self.length}) of letters' numbers")
+        return objects + 1
+
+    def states(self) -> Tensor:
+        """Every string, by length, then in the order of the base-`letters` number that its letters write."""
+        return torch.cat([self._strings(n) for n in range(self.length + 1)])
+
+    def index(self, state: Tensor) -> Tensor:
+        """The place of each string in `states`; of full ones less the first, the index of a reward table."""
+        depth = self.depth(state)
+        number = ((state - 1).clamp(min=0) * self._places).sum(1)
+        return self._first[depth] + number // self.letters ** (self.length - depth)
+
+    def _strings(self, length: int) -> Tensor:
+        number = torch.arange(self.letters**length)[:, None]
+        digits = number // self.letters ** torch.arange(length - 1, -1, -1) % self.letters
+        return torch.nn.functional.pad(digits + 1, (0, self.length - length))
+
+
+class PrependAppendStrings(AppendStrings):
+    """Strings over `letters` letters, of exactly `length`, grown at either end.
+
+    Actions below `letters` append, the others prepend. A letter prepended to a run of itself would give the string
+    that appending it gives, so that action is not allowed: an edge is one action. Backward action 0 removes the last
+    letter, 1 the first (not of a run of one letter).
+
+    Source: Shen et al. 2023, "Towards understanding and improving GFlowNet training", arXiv:2305.07170, section 3.
+
+    Example:
+        >>> import torch
+        >>> strings = PrependAppendStrings(letters=2, length=3)
+        >>> strings.allowed(torch.tensor([[1, 0, 0]])).tolist()
+        [[True, True, False, True]]
+    """
+
+    def __init__(self, *, letters: int, length: int) -> None:
+        super().__init__(letters=letters, length=length)
+        self.actions, self.back_actions = 2 * letters, 2
+
+    def allowed(self, state: Tensor) -> Tensor:
+        """Every letter at the end; at the front every letter but the one of which the string is a run."""
+        growing = state[:, -1:] == 0
+        letter = torch.arange(1, self.letters + 1)
+        repeats = self._is_run(state)[:, None] & ((state[:, :1] == letter) | (state[:, :1] == 0))
+        return torch.cat([growing.expand(-1, self.letters), growing & ~repeats], 1)
+
+    def step(self, state: Tensor, action: Tensor) -> Tensor:
+        """Appends the letter, or prepends it."""
+        appended = super().step(state, action)
+        prepended = torch.cat([(action - self.letters + 1)[:, None], state[:, :-1]], 1)
+        return torch.where((action < self.letters)[:, None], appended, prepended)
+
+    def parents(self, state: Tensor) -> Tensor:
+        """Removing the last letter, and removing the first where that gives another string."""
+        some = state[:, 0] > 0
+        return torch.stack([some, some & ~self._is_run(state)], 1)
+
+    def back(self, state: Tensor, action: Tensor) -> Tensor:
+        """The string without its last letter (0), or without its first (1)."""
+        shortened = torch.nn.functional.pad(state[:, 1:], (0, 1))
+        return torch.where((action == 0)[:, None], super().back(state, action), shortened)
+
+    def back_action(self, state: Tensor, action: Tensor) -> Tensor:
+        """0 undoes an append, 1 a prepend."""
+        return (action >= self.letters).long()
+
+    def forward_action(self, state: Tensor, back_action: Tensor) -> Tensor:
+        """The append of the last letter, or the prepend of the first."""
+        return torch.where(back_action == 0, super().forward_action(state, back_action), state[:, 0] - 1 + self.letters)
+
+    def _is_run(self, state: Tensor) -> Tensor:
+        """Whether all letters are one letter (the empty string counts)."""
+        return ((state == state[:, :1]) | (state == 0)).all(1)
+
+
+GROWTH: dict[str, type[AppendStrings]] = {"append": AppendStrings, "prepend_append": PrependAppendStrings}

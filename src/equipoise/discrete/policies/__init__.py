@@ -1,0 +1,1 @@
+"""Networks from encoded states to policy heads."""

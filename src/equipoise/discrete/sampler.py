@@ -1,0 +1,378 @@
+"""The sampler of objects built step by step: an environment, a policy, and what the policy is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.contracts import ON_POLICY, Behaviour, Environment
+from equipoise.discrete.policies.mlp import Uniform
+from equipoise.trajectories import Columns, Fixed, Scores, Trajectories
+
+_NETWORK = frozenset({"log_pf", "entropy", "log_flow", "log_outflow", "log_stop"})
+
+
+class DiscreteSampler(nn.Module):
+    """Draws and scores trajectories of an environment.
+
+    Rollouts record no gradients and keep states and actions alone; scoring evaluates all visited states in one call
+    of the policy, on the rows that are valid. Exploration (`Behaviour`) shapes what is drawn and is never scored.
+
+    Args:
+        environment: the space of objects.
+        policy: features -> {"forward": logits, "backward": logits, "flow": (n,)} (the last two where used).
+        backward: a frozen module with a "backward" head (default: uniform over parents), or "learned": the policy's
+            own head.
+        prior: a frozen module with a "forward" head, the reference of relative residuals; None: there is none.
+        flows: whether the forward logits are log-flows of edges (flow matching).
+        condition: from the context's rows to features that are joined to the state's; None: unconditional.
+
+    Raises:
+        ValueError: a policy without the heads that the arguments call for, a prior or backward policy that trains.
+
+    Example:
+        >>> from equipoise.discrete.environments.hypergrid import Hypergrid
+        >>> from equipoise.discrete.policies.mlp import MLP
+        >>> grid = Hypergrid(dim=2, side=4)
+        >>> sampler = DiscreteSampler(grid, MLP(grid.features, (32,), {"forward": grid.actions}))
+        >>> drawn = sampler.sample(5, generator=torch.Generator().manual_seed(0))
+        >>> sampler.score(drawn, frozenset({"log_pf", "log_pb"})).log_pf.shape == (5, drawn.steps)
+        True
+    """
+
+    version: Tensor
+
+    def __init__(
+        self,
+        environment: Environment,
+        policy: nn.Module,
+        *,
+        backward: nn.Module | str = "uniform",
+        prior: nn.Module | None = None,
+        flows: bool = False,
+        condition: Callable[[Columns], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.environment, self.policy, self.prior, self.condition = environment, policy, prior, condition
+        self.backward_policy = _backward_module(environment, backward)
+        for name, frozen in (("prior", prior), ("backward policy", self.backward_policy)):
+            if frozen is not None and any(parameter.requires_grad for parameter in frozen.parameters()):
+                raise ValueError(f"the {name} has trainable parameters: freeze it with .requires_grad_(False)")
+        self.register_buffer("version", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("prior_version", torch.zeros((), dtype=torch.int64))
+        self.offers = self._offers(flows)
+
+    def _offers(self, flows: bool) -> frozenset[str]:
+        heads = self.policy(self._features(self.environment.initial(1), None))
+        if self.backward_policy is None and "backward" not in heads:
+            raise ValueError(f"a learned backward policy needs a head 'backward'; the policy has {sorted(heads)}")
+        offers = {"log_pf", "log_pb", "entropy"}
+        offers |= {"log_flow"} if "flow" in heads else set()
+        offers |= {"log_stop"} if self.environment.stops else set()
+        offers |= {"log_inflow", "log_outflow"} if flows else set()
+        return frozenset(offers | ({"log_prior", "kl_prior"} if self.prior is not None else set()))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        *,
+        context: Columns = None,
+        behaviour: Behaviour = ON_POLICY,
+        start: Trajectories | None = None,
+        keep: Tensor | None = None,
+        generator: torch.Generator,
+    ) -> Trajectories:
+        """Draws n trajectories; the first keep[i] steps of start[i] stay where these are given.
+
+        Raises:
+            ValueError: a behaviour with noise, which discrete actions cannot honour; `keep` without `start`.
+        """
+        if behaviour.noise:
+            raise ValueError(f"noise is {behaviour.noise}: discrete actions explore by epsilon or temperature")
+        if (start is None) != (keep is None):
+            raise ValueError("give both 'start' and 'keep', or neither")
+        uniforms = torch.rand((self.environment.horizon, n), generator=generator)
+        conditions = self._conditions(context)
+        state, place = self.environment.initial(n), torch.zeros(n, dtype=torch.int64)
+        visited = []
+        if start is not None and keep is not None:
+            state, place = start.path["state"][torch.arange(n), keep], keep
+            visited.append(_kept(start, keep))
+
+        def act(state: Tensor, lane: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+            features = self._features(state, None if conditions is None else conditions[lane])
+            logits = self.policy(features)["forward"]
+            action = _choose(logits, self.environment.allowed(state), uniforms[place, lane], behaviour)
+            return action, self.environment.step(state, action)
+
+        last, length, walked = _walk(state, place, self.environment.terminal, act, +1)
+        steps = int(length.max()) if n else 0
+        path = _path(visited + walked, last, length, steps)
+        return self._record(path, length, steps, self.environment.objects(last), context)
+
+    @torch.no_grad()
+    def sample_to(self, ends: Trajectories, *, generator: torch.Generator) -> Trajectories:
+        """The same rows with a path that ends in their objects, drawn from the backward policy."""
+        n = len(ends)
+        uniforms = torch.rand((self.environment.horizon, n), generator=generator)
+        conditions = self._conditions(ends.context)
+        last = self.environment.state_of(ends.objects)
+        length = self.environment.depth(last)
+
+        def retreat(state: Tensor, lane: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+            logits = self._backward_logits(state, None if conditions is None else conditions[lane])
+            back = _choose(logits, self.environment.parents(state), uniforms[place - 1, lane], ON_POLICY)
+            parent = self.environment.back(state, back)
+            return self.environment.forward_action(state, back), parent
+
+        _, _, walked = _walk(last, length, lambda state: self.environment.depth(state) == 0, retreat, -1)
+        steps = int(length.max()) if n else 0
+        path = _path(walked, last, length, steps)
+        version = self.version.expand(n).clone()
+        return replace(ends, path=path, length=length, version=version, fixed={}, steps=steps)
+
+    @torch.no_grad()
+    def renew(self, trajectories: Trajectories) -> Trajectories:
+        """Fills `fixed["log_prior"]` where it is absent or of another version of the prior."""
+        if self.prior is None:
+            return trajectories
+        held = trajectories.fixed.get("log_prior")
+        stale = torch.ones(len(trajectories), dtype=torch.bool) if held is None else held.version != self.prior_version
+        if not stale.any():
+            return trajectories
+        value = torch.zeros((len(trajectories), trajectories.steps)) if held is None else held.value.clone()
+        fresh = trajectories[stale]
+        rows = _Packed(fresh, self._conditions(fresh.context))
+        logits = self.prior(self._features(rows.state, rows.condition))["forward"]
+        value[stale, : fresh.steps] = rows.scatter(_log_choice(logits, self.environment.allowed(rows.state), rows.action))
+        version = self.prior_version.expand(len(trajectories)).clone()
+        return replace(trajectories, fixed={**trajectories.fixed, "log_prior": Fixed(value, version)})
+
+    def score(
+        self, trajectories: Trajectories, needs: frozenset[str], *, generator: torch.Generator | None = None
+    ) -> Scores:
+        """The scores that `needs` names, differentiable in the policy; the generator is not used.
+
+        Raises:
+            ValueError: a need that this sampler does not offer.
+        """
+        if needs - self.offers:
+            raise ValueError(f"this sampler offers {sorted(self.offers)}, not {sorted(needs - self.offers)}")
+        rows = _Packed(trajectories, self._conditions(trajectories.context))
+        learned = "log_pb" in needs and self.backward_policy is None
+        ends = learned and not self.environment.stops  # terminal states have a choice of parents
+        found: dict[str, Tensor] = {}
+        if needs & _NETWORK or needs & {"kl_prior"} or learned:
+            heads = self.policy(self._features(*rows.with_ends() if ends else (rows.state, rows.condition)))
+            found |= self._forward_scores(rows, heads, needs)
+        else:
+            heads = {}
+        if "log_pb" in needs:
+            found["log_pb"] = self._log_pb(rows, heads)
+        if "log_inflow" in needs:
+            found["log_inflow"] = nn.functional.pad(self._log_inflow(rows), (1, 0))
+        if "log_prior" in needs:
+            found["log_prior"] = self.renew(trajectories).fixed["log_prior"].value * rows.mask
+        return Scores(mask=rows.mask, **found)
+
+    def _forward_scores(self, rows: _Packed, heads: dict[str, Tensor], needs: frozenset[str]) -> dict[str, Tensor]:
+        allowed = self.environment.allowed(rows.state)
+        logits = heads["forward"][: len(rows.state)].masked_fill(~allowed, -torch.inf)
+        log_policy = torch.log_softmax(logits, 1)
+        found = {}
+        if "log_pf" in needs:
+            found["log_pf"] = rows.scatter(log_policy.gather(1, rows.action[:, None])[:, 0])
+        if "entropy" in needs:
+            found["entropy"] = rows.scatter(-_expected(log_policy, log_policy, allowed))
+        if "kl_prior" in needs and self.prior is not None:
+            with torch.no_grad():
+                prior = self.prior(self._features(rows.state, rows.condition))["forward"]
+                prior = torch.log_softmax(prior.masked_fill(~allowed, -torch.inf), 1)
+            difference = log_policy.masked_fill(~allowed, 0.0) - prior.masked_fill(~allowed, 0.0)
+            found["kl_prior"] = rows.scatter(_expected(log_policy, difference, allowed))
+        if "log_flow" in needs:
+            found["log_flow"] = nn.functional.pad(rows.scatter(heads["flow"][: len(rows.state)]), (0, 1))
+        if "log_outflow" in needs:
+            found["log_outflow"] = nn.functional.pad(rows.scatter(torch.logsumexp(logits, 1)), (0, 1))
+        if "log_stop" in needs:
+            found["log_stop"] = nn.functional.pad(rows.scatter(log_policy[:, -1]), (0, 1))
+        return found
+
+    def _log_pb(self, rows: _Packed, heads: dict[str, Tensor]) -> Tensor:
+        back = self.environment.back_action(rows.state, rows.action)
+        parents = self.environment.parents(rows.child)
+        if self.backward_policy is None:
+            logits = heads["backward"][rows.child_row(len(heads["backward"]))]
+        else:
+            with torch.no_grad():
+                logits = self._backward_logits(rows.child, rows.condition)
+        return rows.scatter(_log_choice(logits, parents, back))
+
+    def _log_inflow(self, rows: _Packed) -> Tensor:
+        """log sum of F(parent, action) over the parents of each state that was entered."""
+        parents = self.environment.parents(rows.child)
+        row, back = parents.nonzero(as_tuple=True)
+        child = rows.child[row]
+        action = self.environment.forward_action(child, back)
+        condition = None if rows.condition is None else rows.condition[row]
+        flow = self.policy(self._features(self.environment.back(child, back), condition))["forward"]
+        edges = torch.full(parents.shape, -torch.inf).masked_scatter(parents, flow.gather(1, action[:, None]))
+        return rows.scatter(torch.logsumexp(edges, 1))
+
+    def log_edges(self, state: Tensor) -> dict[str, Tensor]:
+        """For listed states: `log_pf` (n, actions), -inf where not allowed, and `log_flow` (n,) where there is one."""
+        heads = self.policy(self._features(state, None))
+        logits = heads["forward"].masked_fill(~self.environment.allowed(state), -torch.inf)
+        found = {"log_pf": torch.log_softmax(logits, 1)}
+        if "log_outflow" in self.offers:
+            found["log_flow"] = torch.logsumexp(logits, 1)
+        elif "log_flow" in self.offers:
+            found["log_flow"] = heads["flow"]
+        return found
+
+    def log_back(self, state: Tensor) -> Tensor:
+        """For listed states: log P_B of each backward action, (n, back_actions), -inf where there is no parent."""
+        logits = self._backward_logits(state, None)
+        return torch.log_softmax(logits.masked_fill(~self.environment.parents(state), -torch.inf), 1)
+
+    def _backward_logits(self, state: Tensor, condition: Tensor | None) -> Tensor:
+        module = self.policy if self.backward_policy is None else self.backward_policy
+        # The uniform policy reads the number of rows alone: there is nothing to encode for it.
+        return module(state if isinstance(module, Uniform) else self._features(state, condition))["backward"]
+
+    def _features(self, state: Tensor, condition: Tensor | None) -> Tensor:
+        features = self.environment.encode(state)
+        return features if condition is None else torch.cat([features, condition], 1)
+
+    def _conditions(self, context: Columns) -> Tensor | None:
+        return None if self.condition is None else self.condition(context)
+
+    def _record(
+        self, path: dict[str, Tensor], length: Tensor, steps: int, objects: Columns, context: Columns
+    ) -> Trajectories:
+        n = len(length)
+        return Trajectories(
+            path=path,
+            length=length,
+            objects=objects,
+            context=context,
+            group=torch.zeros(n, dtype=torch.int64),
+            log_reward=None,
+            version=self.version.expand(n).clone(),
+            key=torch.full((n,), -1, dtype=torch.int64),
+            steps=steps,
+        )
+
+
+class _Packed:
+    """The valid steps of a batch as rows, in order: state before, action, state after."""
+
+    def __init__(self, trajectories: Trajectories, conditions: Tensor | None) -> None:
+        states, self.n, steps = trajectories.path["state"], len(trajectories), trajectories.steps
+        self.mask = torch.arange(steps) < trajectories.length[:, None]
+        self.lane, self.place = self.mask.nonzero(as_tuple=True)
+        self.state = states[self.lane, self.place]
+        self.child = states[self.lane, self.place + 1]
+        self.action = trajectories.path["action"][self.lane, self.place]
+        self.last = self.place + 1 == trajectories.length[self.lane]
+        self.conditions = conditions
+        self.condition = None if conditions is None else conditions[self.lane]
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """(n, steps): one value a row, 0 where there is no step."""
+        return values.new_zeros(self.mask.shape).masked_scatter(self.mask, values)
+
+    def with_ends(self) -> tuple[Tensor, Tensor | None]:
+        """The rows' states, then the terminal state of each trajectory; and their conditions."""
+        condition = None if self.conditions is None or self.condition is None else torch.cat([self.condition, self.conditions])
+        return torch.cat([self.state, self.child[self.last]]), condition
+
+    def child_row(self, evaluated: int) -> Tensor:
+        """The evaluated row that holds each row's child: the next one, or the trajectory's terminal state.
+
+        Where terminal states were not evaluated the row itself stands in: a terminal copy has one parent, so its
+        log-probability is 0 whatever the logits.
+        """
+        row = torch.arange(len(self.state))
+        ends = len(self.state) + self.lane if evaluated > len(self.state) else row
+        return torch.where(self.last, ends, row + 1)
+
+
+_Act = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+_Visit = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _walk(
+    state: Tensor, place: Tensor, stopped: Callable[[Tensor], Tensor], act: _Act, direction: int
+) -> tuple[Tensor, Tensor, list[_Visit]]:
+    """Steps every lane until it has stopped: the last states, their places, and (lane, place, state, action) visits.
+
+    A visit names the state before the step in the generating direction, whichever way the walk goes.
+    """
+    lane = torch.arange(len(state))
+    last, length, visits = state.clone(), place.clone(), []
+    done = stopped(state)
+    while True:
+        if done.any():
+            live = ~done
+            last[lane[done]], length[lane[done]] = state[done], place[done]
+            lane, state, place = lane[live], state[live], place[live]
+        if not len(lane):
+            return last, length, visits
+        action, after = act(state, lane, place)
+        moved = place + direction
+        visits.append((lane, place, state, action) if direction > 0 else (lane, moved, after, action))
+        state, place = after, moved
+        done = stopped(state)
+
+
+def _kept(start: Trajectories, keep: Tensor) -> _Visit:
+    lane, place = (torch.arange(start.steps) < keep[:, None]).nonzero(as_tuple=True)
+    return lane, place, start.path["state"][lane, place], start.path["action"][lane, place]
+
+
+def _path(visits: list[_Visit], last: Tensor, length: Tensor, steps: int) -> dict[str, Tensor]:
+    """Visits laid out as padded tensors: state (n, steps + 1, width) and action (n, steps)."""
+    n = len(length)
+    states = last.new_zeros((n, steps + 1, last.shape[1]))
+    actions = torch.zeros((n, steps), dtype=torch.int64)
+    states[torch.arange(n), length] = last
+    if visits:
+        lane, place, state, action = (torch.cat(column) for column in zip(*visits, strict=True))
+        states[lane, place], actions[lane, place] = state, action
+    return {"state": states, "action": actions}
+
+
+def _choose(logits: Tensor, allowed: Tensor, uniform: Tensor, behaviour: Behaviour) -> Tensor:
+    """One allowed action a row, by inverse CDF of one uniform."""
+    if behaviour.temperature != 1.0:
+        logits = logits / behaviour.temperature
+    # Double precision keeps uniform * total below total, so that rounding never lands beyond the last action.
+    policy = torch.softmax(logits.masked_fill(~allowed, -torch.inf), 1, dtype=torch.float64)
+    if behaviour.epsilon:
+        share = allowed.double()
+        policy = (1 - behaviour.epsilon) * policy + behaviour.epsilon * share / share.sum(1, keepdim=True)
+    cumulative = policy.cumsum(1)
+    return (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(1)
+
+
+def _log_choice(logits: Tensor, allowed: Tensor, action: Tensor) -> Tensor:
+    return torch.log_softmax(logits.masked_fill(~allowed, -torch.inf), 1).gather(1, action[:, None])[:, 0]
+
+
+def _expected(log_policy: Tensor, value: Tensor, allowed: Tensor) -> Tensor:
+    return (log_policy.exp() * value.masked_fill(~allowed, 0.0)).sum(1)
+
+
+def _backward_module(environment: Environment, backward: nn.Module | str) -> nn.Module | None:
+    if isinstance(backward, nn.Module):
+        return backward
+    if backward == "learned":
+        return None
+    if backward == "uniform":
+        return Uniform({"backward": environment.back_actions})
+    raise ValueError(f"backward policy '{backward}': use 'uniform', 'learned' or a frozen module")

@@ -1,0 +1,1 @@
+"""How far a sampler is from its target."""

@@ -1,0 +1,264 @@
+"""Configurations: the frozen dataclasses that are the Python API, the command line's flags and the YAML alike.
+
+Imports no torch, so that help is printed at once. A task's dataclass inherits `Training`, the flags of every task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+Method = Literal["tb", "vargrad", "db", "modified_db", "fl_db", "subtb", "fm", "rtb"]
+ResidualName = Literal[
+    "trajectory", "relative", "detailed", "modified_detailed", "forward_looking", "sub_trajectory", "flow_matching"
+]
+LossName = Literal[
+    "reverse_kl",
+    "forward_kl",
+    "hellinger",
+    "pearson",
+    "neyman",
+    "jeffreys",
+    "jensen_shannon",
+    "le_cam",
+    "total_variation",
+    "shifted_cosh",
+    "alpha",
+    "huber",
+    "clipped",
+]
+LogZName = Literal["learned", "group_mean", "leave_one_out", "mean_reward", "pairwise", "deviation", "flow"]
+SourceName = Literal["on_policy"]
+Backward = Literal["uniform", "learned"]
+Schedule = Literal["constant", "linear", "cosine"]
+
+METHODS: dict[str, tuple[str, str]] = {
+    "tb": ("trajectory", "learned"),
+    "vargrad": ("trajectory", "group_mean"),
+    "db": ("detailed", "flow"),
+    "modified_db": ("modified_detailed", "flow"),
+    "fl_db": ("forward_looking", "flow"),
+    "subtb": ("sub_trajectory", "flow"),
+    "fm": ("flow_matching", "flow"),
+    "rtb": ("relative", "learned"),
+}
+"""What each `--method` fills in: the residual, and the estimator of log Z."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """The flags of every task."""
+
+    steps: int = 2000
+    """optimiser steps"""
+    batch: int = 16
+    """trajectories a step"""
+    seed: int = 0
+    """of every random number"""
+    method: Method = "tb"
+    """a named method: fills in --residual and --log-z where they are not given"""
+    residual: ResidualName | None = None
+    """how far a trajectory is from balance"""
+    loss: LossName = "reverse_kl"
+    """divergence of the residual, named by what it minimises"""
+    order: float | None = None
+    """order of --loss alpha (1: reverse KL, 0: forward KL)"""
+    log_z: LogZName | None = None
+    """estimator of log Z ('flow': the residual's own)"""
+    source: SourceName = "on_policy"
+    """where trajectories come from"""
+    beta: float = 1.0
+    """exponent of the reward"""
+    epsilon: float = 0.0
+    """probability of a uniform action while exploring; falls linearly to 0 at half of the steps"""
+    decay: float = 0.9
+    """weight of a segment by its length, in sub-trajectory balance"""
+    backward: Backward = "uniform"
+    """backward policy"""
+    hidden: tuple[int, ...] = (256, 256)
+    """widths of the network's hidden layers"""
+    learning_rate: float = 1e-3
+    """of the policy"""
+    learning_rate_log_z: float = 0.1
+    """of a learned log Z"""
+    schedule: Schedule = "linear"
+    """how learning rates fall to 0"""
+    every: int = 500
+    """steps between evaluations, log lines and checkpoints"""
+    out: Path | None = None
+    """run folder (default: the next free one under runs/)"""
+
+    def __post_init__(self) -> None:
+        check(self)
+        for name in ("steps", "batch", "every", "beta", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: a positive number was expected")
+        if not 0 <= self.epsilon <= 1:
+            raise ValueError(f"epsilon is {self.epsilon}: a probability between 0 and 1 was expected")
+        if not 0 < self.decay:
+            raise ValueError(f"decay is {self.decay}: a positive number was expected")
+        if self.learning_rate_log_z < 0 or self.seed < 0:
+            raise ValueError("learning_rate_log_z and seed must not be negative")
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"hidden is {self.hidden}: positive widths were expected, for example 256 256")
+        if (self.loss == "alpha") != (self.order is not None):
+            raise ValueError("--order goes with --loss alpha, and --loss alpha needs it: for example --order 0.5")
+
+    def choices(self) -> tuple[str, str]:
+        """The residual and the estimator of log Z, the method's where they are not given."""
+        residual, log_z = METHODS[self.method]
+        if self.residual is not None and self.residual != residual:
+            residual = self.residual
+            log_z = "learned" if residual in ("trajectory", "relative") else "flow"
+        chosen = self.log_z or log_z
+        if (chosen == "flow") == (residual in ("trajectory", "relative")):
+            wanted = "an estimator of log Z" if chosen == "flow" else "log_z 'flow': log Z is in its own flows"
+            raise ValueError(f"residual '{residual}' with log_z '{chosen}': it needs {wanted}")
+        return residual, chosen
+
+    def resolved(self: Config) -> Config:
+        """The same configuration with nothing left to the method."""
+        residual, log_z = self.choices()
+        return dataclasses.replace(self, residual=residual, log_z=log_z)
+
+
+@dataclass(frozen=True)
+class Hypergrid(Training):
+    """Points of a grid, reached from a corner by unit steps: a target of separated modes, no data needed.
+
+    Source: Bengio et al. 2021, arXiv:2106.04399; Malkin et al. 2022, arXiv:2201.13259.
+    """
+
+    backward: Backward = "learned"
+    """backward policy"""
+    dim: int = 2
+    """coordinates"""
+    side: int = 8
+    """values of each coordinate"""
+    rewards: tuple[float, ...] = (0.1, 0.5, 2.0)
+    """R0 R1 R2 of the landscape (cosine: R0 R1)"""
+    reward: str = "corners"
+    """'corners', 'cosine', 'deceptive', or your own as module:function, of coordinates (n, dim)"""
+
+
+@dataclass(frozen=True)
+class TFBind8(Training):
+    """DNA 8-mers by their measured binding to the transcription factor SIX6, 65,536 measurements.
+
+    Source: Barrera et al. 2016; the task and its reward, max(10 y^3 / max y^3, 1e-3), of Shen et al. 2023,
+    arXiv:2305.07170.
+    """
+
+    steps: int = 10_000
+    """optimiser steps"""
+    hidden: tuple[int, ...] = (256, 256, 256)
+    """widths of the network's hidden layers"""
+    every: int = 1000
+    """steps between evaluations, log lines and checkpoints"""
+    growth: Literal["append", "prepend_append"] = "append"
+    """where letters are added"""
+    reward: str = "measured"
+    """'measured', or your own as module:function, of letters' numbers (n, 8), ACGT = 0123"""
+    data: Path | None = None
+    """data folder (default: $EQUIPOISE_DATA, then the cache, then a download)"""
+
+
+Config = TypeVar("Config", bound=Training)
+
+
+def to_mapping(config: Training) -> dict[str, Any]:
+    """The configuration as plain values, for YAML."""
+    return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
+
+
+def from_mapping(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """A configuration of plain values; lists become tuples, strings paths, whole numbers floats where one is due.
+
+    Raises:
+        ValueError: an unknown name (the nearest is named), or a value of the wrong type.
+
+    Example:
+        >>> from_mapping(Hypergrid, {"side": 16, "beta": 2}).beta
+        2.0
+    """
+    hints = typing.get_type_hints(kind)
+    names = [entry.name for entry in dataclasses.fields(kind)]
+    for name in values:
+        if name not in names:
+            raise ValueError(f"unknown setting '{name}'{nearest(str(name), names)}")
+    return kind(**{name: _coerced(value, hints[name]) for name, value in values.items()})
+
+
+def check(config: Training) -> None:
+    """Holds every value to its field's type.
+
+    Raises:
+        ValueError: names the setting, what was given and what was expected.
+    """
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if not _fits(value, hint):
+            choices = [choice for part in _parts(hint) for choice in typing.get_args(part)]
+            if isinstance(value, str) and choices:
+                known = ", ".join(map(str, choices))
+                raise ValueError(f"{name} is '{value}'{nearest(value, choices)}; known: {known}")
+            raise ValueError(f"{name} is {value!r}: {_describe(hint)} was expected")
+
+
+def nearest(word: str, known: typing.Iterable[object]) -> str:
+    """': did you mean ...?' where something is near, else nothing."""
+    close = difflib.get_close_matches(word, [str(entry) for entry in known], n=1, cutoff=0.4)
+    return f": did you mean '{close[0]}'?" if close else ""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _coerced(value: Any, hint: Any) -> Any:
+    for part in _parts(hint):
+        if part is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if part is Path and isinstance(value, str):
+            return Path(value)
+        if typing.get_origin(part) is tuple and isinstance(value, list):
+            inner = typing.get_args(part)[0]
+            return tuple(_coerced(entry, inner) for entry in value)
+    return value
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) or _is_union(hint) else (hint,)
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) is typing.Union
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    return any(_fits_one(value, part) for part in _parts(hint))
+
+
+def _fits_one(value: Any, part: Any) -> bool:
+    if typing.get_origin(part) is Literal:
+        return isinstance(value, str) and value in typing.get_args(part)
+    if typing.get_origin(part) is tuple:
+        return isinstance(value, tuple) and all(_fits_one(entry, typing.get_args(part)[0]) for entry in value)
+    if part is float:
+        return isinstance(value, float | int) and not isinstance(value, bool) and value == value
+    if part is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, part)
+
+
+def _describe(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", Path: "a path", type(None): "nothing"}
+    return " or ".join(names.get(part, str(part).replace("tuple", "a list")) for part in _parts(hint))

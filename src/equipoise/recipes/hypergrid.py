@@ -1,0 +1,39 @@
+"""The hypergrid task."""
+
+from __future__ import annotations
+
+from equipoise.contracts import Reward
+from equipoise.discrete.environments.hypergrid import LANDSCAPES, Hypergrid
+from equipoise.recipes import configuration
+from equipoise.recipes.configuration import nearest
+from equipoise.recipes.discrete import DiscreteRun, build, own_reward
+
+
+def hypergrid(config: configuration.Hypergrid) -> DiscreteRun:
+    """A run on the hypergrid.
+
+    Source: settings of Malkin et al. 2022, appendix B.1, arXiv:2201.13259: batch 16, two hidden layers of 256 shared
+    by both policies, Adam with learning rate 1e-3 and 1e-1 for log Z. Differs in that learning rates fall to 0.
+
+    Example:
+        >>> hypergrid(configuration.Hypergrid(steps=10)).evaluate()["log_z_exact"]  # doctest: +ELLIPSIS
+        3.10906...
+    """
+    environment = Hypergrid(dim=config.dim, side=config.side)
+    return build(config, environment, _reward(config), state_reward=True)
+
+
+def _reward(config: configuration.Hypergrid) -> Reward:
+    if ":" in config.reward:
+        return own_reward(config.reward)
+    if config.reward not in LANDSCAPES:
+        known = ", ".join(LANDSCAPES)
+        raise ValueError(
+            f"reward '{config.reward}'{nearest(config.reward, LANDSCAPES)}: one of {known}, or module:function"
+        )
+    most = 2 if config.reward == "cosine" else 3
+    default = config.rewards == configuration.Hypergrid.rewards
+    given = config.rewards[:most] if default else config.rewards
+    if not 1 <= len(given) <= most:
+        raise ValueError(f"rewards are {config.rewards}: 1 to {most} numbers were expected, R0 first")
+    return LANDSCAPES[config.reward](config.side, *given)

@@ -1,0 +1,88 @@
+"""Runs on disk: opened with their sampler as it was at the last whole checkpoint."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from equipoise.recipes.configuration import Training, from_mapping
+from equipoise.recipes.discrete import DiscreteRun
+from equipoise.recipes.tasks import task
+from equipoise.training.folder import RunFolder
+from equipoise.training.loop import Loop
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run taken from its folder: configuration, what the task built, and the loop at its last checkpoint."""
+
+    folder: RunFolder
+    task: str
+    config: Training
+    built: DiscreteRun
+    loop: Loop
+    checkpoint: dict[str, Any]
+    warnings: list[str]
+
+
+def open_run(path: Path) -> StoredRun:
+    """Opens a run folder.
+
+    Raises:
+        FileNotFoundError: no run there.
+        ValueError: a configuration that cannot be read, or no whole checkpoint.
+    """
+    folder = RunFolder.open(path)
+    values = folder.config()
+    name = values.pop("task", None)
+    if not isinstance(name, str):
+        raise ValueError(f"'{path / 'config.yaml'}' names no task")
+    chosen = task(name)
+    config = from_mapping(chosen.config, values)
+    state, checkpoint, warnings = folder.load()
+    built = chosen.build(config)
+    loop = Loop(built.run)
+    try:
+        loop.load_state_dict(state)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise ValueError(f"the checkpoint of '{path}' does not fit its config.yaml: {error}") from error
+    return StoredRun(folder, name, config, built, loop, checkpoint, warnings)
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """What a run ran on: versions, commit, device, seed."""
+    return {
+        "equipoise": _version("equipoise"),
+        "commit": _commit(),
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "numpy": _version("numpy"),
+        "platform": platform.platform(),
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "seed": seed,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that the package is run from, or None."""
+    folder = Path(__file__).parent
+    try:
+        command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,48 @@
+"""The TFBind8 task: 65,536 real measurements, so that a sampler is judged exactly against them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy
+import torch
+from torch import Tensor
+
+from equipoise import data
+from equipoise.contracts import Reward
+from equipoise.discrete.environments.strings import GROWTH
+from equipoise.recipes import configuration
+from equipoise.recipes.discrete import DiscreteRun, build, own_reward
+from equipoise.trajectories import Columns
+
+
+def tfbind8(config: configuration.TFBind8) -> DiscreteRun:
+    """A run on DNA 8-mers.
+
+    Source: the reward of Shen et al. 2023, arXiv:2305.07170; measurements of Barrera et al. 2016.
+
+    Raises:
+        ValueError: the data cannot be found, or are not those that were measured.
+    """
+    environment = GROWTH[config.growth](letters=4, length=8)
+    reward = measured_reward(config.data) if config.reward == "measured" else own_reward(config.reward)
+    return build(config, environment, reward)
+
+
+def measured_reward(folder: Path | None = None) -> Reward:
+    """log R of DNA 8-mers, R = max(10 y^3 / max y^3, 1e-3), y the measured binding."""
+    scores = torch.from_numpy(numpy.load(data.find("tfbind8", folder), allow_pickle=False)).double()
+    return table_reward(torch.log(torch.clamp(10 * scores**3 / scores.max() ** 3, min=1e-3)), letters=4)
+
+
+def table_reward(log_reward: Tensor, *, letters: int) -> Reward:
+    """Looks a string's log-reward up in a table whose index is the base-`letters` number that its letters write."""
+    table = log_reward.float()
+
+    def reward(objects: Columns, context: Columns = None) -> Tensor:
+        if not isinstance(objects, Tensor):
+            raise ValueError("strings are given as a tensor (n, length) of letters' numbers")
+        places = letters ** torch.arange(objects.shape[1] - 1, -1, -1)
+        return table[(objects * places).sum(1)]
+
+    return reward

@@ -1,0 +1,1 @@
+"""Terms, the loop, the run folder and its checkpoints. It knows no domain."""

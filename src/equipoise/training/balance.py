@@ -1,0 +1,224 @@
+"""The balance term: a residual, a divergence, an estimator of log Z and a source, joined into one loss.
+
+A residual is a function; plus log Z; then the divergence: for every method of the trajectory-balance family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.contracts import Sampler
+from equipoise.objectives import residuals
+from equipoise.objectives.divergences import Divergence
+from equipoise.training.terms import Loss, Term
+from equipoise.trajectories import Columns, Scores, Trajectories
+
+STATE_REWARD = "log_reward_state"
+"""The fixed value (n, steps + 1): log R of each visited state, before beta; a source fills it, nothing trains it."""
+
+LogZ = Callable[[Tensor, Tensor, Trajectories], Tensor]
+"""(log_ratio, target, trajectories) -> log Z, () or (n,)."""
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What `--residual` names.
+
+    Attributes:
+        needs: the scores (and fixed values) it reads.
+        function: (scores, trajectories, target) -> residual (n,), or (residuals, weights). `target` is beta *
+            log_reward (n,), or, for a residual that needs `log_reward_state`, beta times that, (n, steps + 1).
+        partition: whether it is a log-ratio, to which an estimate of log Z is still added; a residual with flows of
+            its own states has it in them.
+        log_z: where it has: the estimate that its scores hold, for the metrics.
+    """
+
+    needs: frozenset[str]
+    function: Callable[[Scores, Trajectories, Tensor], Any]
+    partition: bool = True
+    log_z: Callable[[Scores], Tensor] | None = None
+
+
+def _trajectory(scores: Scores, trajectories: Trajectories, target: Tensor) -> Tensor:
+    zero = target.new_zeros(())
+    return residuals.trajectory_balance(zero, _path(scores, "log_pf"), _path(scores, "log_pb"), target)
+
+
+def _relative(scores: Scores, trajectories: Trajectories, target: Tensor) -> Tensor:
+    zero = target.new_zeros(())
+    return residuals.relative_trajectory_balance(
+        zero, _path(scores, "log_pf"), _path(scores, "log_prior"), target, 1.0
+    )
+
+
+def _detailed(scores: Scores, trajectories: Trajectories, target: Tensor) -> tuple[Tensor, Tensor]:
+    flow, forward, back = (scores.get(name) for name in ("log_flow", "log_pf", "log_pb"))
+    return residuals.detailed_balance(flow, forward, back, target, trajectories.length)
+
+
+def _forward_looking(scores: Scores, trajectories: Trajectories, target: Tensor) -> tuple[Tensor, Tensor]:
+    flow, forward, back = (scores.get(name) for name in ("log_flow", "log_pf", "log_pb"))
+    return residuals.forward_looking_balance(flow, forward, back, target, trajectories.length)
+
+
+def _modified_detailed(scores: Scores, trajectories: Trajectories, target: Tensor) -> tuple[Tensor, Tensor]:
+    stop, forward, back = (scores.get(name) for name in ("log_stop", "log_pf", "log_pb"))
+    return residuals.modified_detailed_balance(stop, forward, back, target, trajectories.length)
+
+
+def _flow_matching(scores: Scores, trajectories: Trajectories, target: Tensor) -> tuple[Tensor, Tensor]:
+    inflow, outflow = scores.get("log_inflow"), scores.get("log_outflow")
+    return residuals.flow_matching(inflow, outflow, target, trajectories.length)
+
+
+def sub_trajectory(weighting: str = "geometric", decay: float = 0.9) -> Residual:
+    """Sub-trajectory balance with the given weights of segments (see `residuals.sub_trajectory_balance`)."""
+
+    def function(scores: Scores, trajectories: Trajectories, target: Tensor) -> tuple[Tensor, Tensor]:
+        flow, forward, back = (scores.get(name) for name in ("log_flow", "log_pf", "log_pb"))
+        return residuals.sub_trajectory_balance(
+            flow, forward, back, target, trajectories.length, weighting=weighting, decay=decay
+        )
+
+    return _with_flow(function)
+
+
+def _with_flow(function: Callable[..., Any], *more: str) -> Residual:
+    needs = frozenset({"log_flow", "log_pf", "log_pb", *more})
+    return Residual(needs, function, partition=False, log_z=lambda scores: scores.get("log_flow")[:, 0].mean())
+
+
+RESIDUALS: dict[str, Residual] = {
+    "trajectory": Residual(frozenset({"log_pf", "log_pb"}), _trajectory),
+    "relative": Residual(frozenset({"log_pf", "log_prior"}), _relative),
+    "detailed": _with_flow(_detailed),
+    "modified_detailed": Residual(
+        frozenset({"log_stop", "log_pf", "log_pb", STATE_REWARD}), _modified_detailed, partition=False
+    ),
+    "forward_looking": _with_flow(_forward_looking, STATE_REWARD),
+    "sub_trajectory": sub_trajectory(),
+    "flow_matching": Residual(
+        frozenset({"log_inflow", "log_outflow"}),
+        _flow_matching,
+        partition=False,
+        log_z=lambda scores: scores.get("log_outflow")[:, 0].mean(),
+    ),
+}
+
+
+def balance(
+    name: str,
+    source: str,
+    sampler: Sampler,
+    residual: Residual,
+    divergence: Divergence,
+    log_z: LogZ | None,
+    *,
+    beta: Callable[[int, Trajectories], float | Tensor] = lambda step, trajectories: 1.0,
+    weight: Callable[[int], float] = lambda step: 1.0,
+) -> Term:
+    """The four choices as one term.
+
+    Groups with fewer than two distinct objects carry no information about a batch's own log Z: they are skipped, and
+    counted in the metric `groups_skipped`.
+
+    Args:
+        name: of the term.
+        source: name of its source.
+        sampler: what is trained.
+        residual: one of `RESIDUALS`, or a user's own.
+        divergence: of the residual.
+        log_z: a learned or conditional module, or a batch's own estimator; None for a residual with flows.
+        beta: the reward's exponent, by step and trajectory, positive.
+        weight: of the term, by step.
+
+    Raises:
+        ValueError: a residual that needs a log Z without one, or one with flows that is given one; in the loss, a
+            batch in which every group would be skipped.
+    """
+    if residual.partition == (log_z is None):
+        wanted = "needs an estimator of log Z" if residual.partition else "has log Z in its flows: give log_z=None"
+        raise ValueError(f"term '{name}': the residual {wanted}")
+
+    def loss(trajectories: Trajectories, scores: Scores, step: int) -> Loss:
+        target = _target(trajectories, residual, beta(step, trajectories))
+        found = residual.function(scores, trajectories, target)
+        if log_z is not None:
+            return _partitioned(found, target, trajectories, divergence, log_z)
+        residuals_, weights = found
+        value = (weights * divergence.loss(residuals_)).sum(1).mean()
+        metrics = {} if residual.log_z is None else {"log_z": residual.log_z(scores).detach()}
+        return Loss(value, (weights * residuals_).detach().sum(1), metrics)
+
+    return Term(name, source, sampler, loss, residual.needs, weight)
+
+
+def _partitioned(
+    log_ratio: Tensor, target: Tensor, trajectories: Trajectories, divergence: Divergence, log_z: LogZ
+) -> Loss:
+    metrics = {}
+    kept = None
+    if not isinstance(log_z, nn.Module):
+        kept, skipped = informative_groups(trajectories)
+        metrics["groups_skipped"] = skipped
+        if skipped:
+            log_ratio, target, trajectories = log_ratio[kept], target[kept], trajectories[kept]
+    constant = log_z(log_ratio, target, trajectories)
+    residual = log_ratio + constant
+    metrics["log_z"] = constant.detach().mean()
+    observed = residual.detach()
+    if kept is not None and len(kept) != len(observed):
+        observed = observed.new_zeros(len(kept)).masked_scatter(kept, observed)
+    return Loss(divergence.loss(residual).mean(), observed, metrics)
+
+
+def informative_groups(trajectories: Trajectories) -> tuple[Tensor, Tensor]:
+    """Rows whose group holds at least two distinct objects, (n,) bool, and the count () of groups that do not.
+
+    Raises:
+        ValueError: no group of the batch does.
+    """
+    ids, place = trajectories.group.unique(return_inverse=True)
+    rows = torch.arange(len(place))
+    first = rows.new_full((len(ids),), len(place)).scatter_reduce_(0, place, rows, "amin")
+    differs = _differ(trajectories.objects, first[place])
+    varied = torch.zeros(len(ids), dtype=torch.bool).index_put_((place[differs],), torch.tensor(True))
+    if not varied.any():
+        raise ValueError(
+            f"none of the batch's {len(ids)} groups holds two distinct objects: a batch's own log Z needs them; draw "
+            "more trajectories a group, or learn log Z"
+        )
+    return varied[place], (~varied).sum()
+
+
+def _differ(objects: Columns, other: Tensor) -> Tensor:
+    """Whether each row's object differs from that of row `other`."""
+    if isinstance(objects, Tensor):
+        return (objects != objects[other]).flatten(1).any(1) if objects.dim() > 1 else objects != objects[other]
+    if isinstance(objects, tuple):
+        return torch.tensor([entry != objects[row] for entry, row in zip(objects, other.tolist(), strict=True)])
+    if objects is None:
+        raise ValueError("trajectories without objects have no distinct ones")
+    return torch.stack([_differ(column, other) for column in objects.values()]).any(0)
+
+
+def _target(trajectories: Trajectories, residual: Residual, beta: float | Tensor) -> Tensor:
+    if trajectories.log_reward is None:
+        raise ValueError("trajectories without a log_reward: the source must call the reward")
+    if STATE_REWARD not in residual.needs:
+        return beta * trajectories.log_reward
+    kept = trajectories.fixed.get(STATE_REWARD)
+    if kept is None:
+        raise ValueError(f"this residual needs fixed['{STATE_REWARD}']: give the source a state_reward")
+    return kept.value * (beta[:, None] if isinstance(beta, Tensor) and beta.dim() else beta)
+
+
+def _path(scores: Scores, name: str) -> Tensor:
+    """A path's log-probability, summed over steps in float64."""
+    value = scores.get(name)
+    return value.sum(1, dtype=torch.float64).to(value.dtype)

@@ -1,0 +1,111 @@
+"""Running a loop in a folder: evaluation, metrics, checkpoints and progress at a fixed rhythm."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from equipoise.training.folder import RunFolder, write_whole
+from equipoise.training.loop import Loop, NotFinite
+from equipoise.trajectories import to_bytes
+
+Record = dict[str, Any]
+
+
+def fit(loop: Loop, folder: RunFolder, *, every: int, listen: Callable[[Record], None] = lambda record: None) -> Record:
+    """Trains to the run's last step; every `every` steps evaluates, logs and saves, and once at the end.
+
+    What is logged and saved depends on configuration and seed alone, so that a run that was killed and taken up ends
+    bit for bit where it would have; times go into DONE.
+
+    Args:
+        loop: new, or loaded from a checkpoint.
+        folder: of the run.
+        every: steps between two records.
+        listen: is given each record.
+
+    Returns:
+        The last record.
+
+    Raises:
+        ValueError: a loss that is not finite; the batch is saved in the folder, and named.
+    """
+    began, used = time.perf_counter(), time.process_time()
+    steps = loop.run.steps
+    record: Record = {}
+    if loop.step == 0:
+        record = _record(loop, folder, {}, listen)
+        folder.save(0, loop.state_dict())
+    with Progress(steps, loop.step) as progress:
+        while loop.step < steps:
+            metrics = _advance(loop, folder)
+            progress.step(metrics)
+            if loop.step % every == 0 or loop.step == steps:
+                record = _record(loop, folder, metrics, listen)
+                folder.save(loop.step, loop.state_dict())
+                progress.show(record)
+    folder.finish(
+        {
+            "steps": loop.step,
+            "wall_seconds": round(time.perf_counter() - began, 3),
+            "cpu_seconds": round(time.process_time() - used, 3),
+        }
+    )
+    return record
+
+
+def _advance(loop: Loop, folder: RunFolder) -> dict[str, torch.Tensor]:
+    try:
+        return loop.advance()
+    except NotFinite as error:
+        path = folder.path / "not-finite.safetensors"
+        write_whole(path, to_bytes(error.batch))
+        raise ValueError(f"{error}; the batch is saved as '{path}'") from error
+
+
+def _record(
+    loop: Loop, folder: RunFolder, metrics: dict[str, torch.Tensor], listen: Callable[[Record], None]
+) -> Record:
+    record = {"step": loop.step, **{name: float(value) for name, value in metrics.items()}, **loop.run.evaluate()}
+    folder.log(record)
+    listen(record)
+    return record
+
+
+class Progress:
+    """A progress bar on a terminal, plain lines in a pipe; both on standard error."""
+
+    def __init__(self, steps: int, step: int, interval: float = 0.2) -> None:
+        self.terminal = sys.stderr.isatty()
+        self.steps, self.interval, self.shown = steps, interval, 0.0
+        self.bar = tqdm(total=steps, initial=step, unit="step", disable=not self.terminal, dynamic_ncols=True)
+        self.metric = ""
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+
+    def step(self, metrics: dict[str, torch.Tensor]) -> None:
+        """One step on; the bar's text is renewed a few times a second."""
+        self.bar.update()
+        now = time.monotonic()
+        if self.terminal and now - self.shown > self.interval:
+            self.shown = now
+            shown = [f"{name} {float(metrics[name]):.4g}" for name in ("loss", "log_z") if name in metrics]
+            self.bar.set_postfix_str("  ".join([*shown, self.metric]).strip())
+
+    def show(self, record: Record) -> None:
+        """A record: the metric that matters on the bar, a plain line in a pipe."""
+        if "total_variation" in record:
+            self.metric = f"total_variation {record['total_variation']:.4f}"
+        if not self.terminal:
+            names = ("loss", "log_z", "total_variation", "mean_reward")
+            shown = "  ".join(f"{name} {record[name]:.4g}" for name in names if name in record)
+            print(f"step {record['step']}/{self.steps}  {shown}", file=sys.stderr, flush=True)
