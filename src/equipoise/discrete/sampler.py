@@ -95,7 +95,7 @@ class DiscreteSampler(nn.Module):
             raise ValueError(f"noise is {behaviour.noise}: discrete actions explore by epsilon or temperature")
         if (start is None) != (keep is None):
             raise ValueError("give both 'start' and 'keep', or neither")
-        uniforms = torch.rand((self.environment.horizon, n), generator=generator)
+        uniforms = _uniforms(self.environment.horizon, n, generator)
         conditions = self._conditions(context)
         state, place = self.environment.initial(n), torch.zeros(n, dtype=torch.int64)
         visited = []
@@ -118,7 +118,7 @@ class DiscreteSampler(nn.Module):
     def sample_to(self, ends: Trajectories, *, generator: torch.Generator) -> Trajectories:
         """The same rows with a path that ends in their objects, drawn from the backward policy."""
         n = len(ends)
-        uniforms = torch.rand((self.environment.horizon, n), generator=generator)
+        uniforms = _uniforms(self.environment.horizon, n, generator)
         conditions = self._conditions(ends.context)
         last = self.environment.state_of(ends.objects)
         length = self.environment.depth(last)
@@ -181,7 +181,7 @@ class DiscreteSampler(nn.Module):
 
     def _forward_scores(self, rows: _Packed, heads: dict[str, Tensor], needs: frozenset[str]) -> dict[str, Tensor]:
         allowed = self.environment.allowed(rows.state)
-        logits = heads["forward"][: len(rows.state)].masked_fill(~allowed, -torch.inf)
+        logits = torch.where(allowed, heads["forward"][: len(rows.state)], -torch.inf)
         log_policy = torch.log_softmax(logits, 1)
         found = {}
         if "log_pf" in needs:
@@ -315,19 +315,19 @@ def _walk(
     """
     lane = torch.arange(len(state))
     last, length, visits = state.clone(), place.clone(), []
-    done = stopped(state)
-    while True:
-        if done.any():
-            live = ~done
-            last[lane[done]], length[lane[done]] = state[done], place[done]
-            lane, state, place = lane[live], state[live], place[live]
-        if not len(lane):
-            return last, length, visits
-        action, after = act(state, lane, place)
-        moved = place + direction
-        visits.append((lane, place, state, action) if direction > 0 else (lane, moved, after, action))
-        state, place = after, moved
-        done = stopped(state)
+    with torch.inference_mode():
+        while True:
+            done = stopped(state)
+            if done.any():
+                live = ~done
+                last[lane[done]], length[lane[done]] = state[done], place[done]
+                lane, state, place = lane[live], state[live], place[live]
+                if not len(lane):
+                    return last, length, visits
+            action, after = act(state, lane, place)
+            moved = place + direction
+            visits.append((lane, place, state, action) if direction > 0 else (lane, moved, after, action))
+            state, place = after, moved
 
 
 def _kept(start: Trajectories, keep: Tensor) -> _Visit:
@@ -351,17 +351,24 @@ def _choose(logits: Tensor, allowed: Tensor, uniform: Tensor, behaviour: Behavio
     """One allowed action a row, by inverse CDF of one uniform."""
     if behaviour.temperature != 1.0:
         logits = logits / behaviour.temperature
-    # Double precision keeps uniform * total below total, so that rounding never lands beyond the last action.
-    policy = torch.softmax(logits.masked_fill(~allowed, -torch.inf), 1, dtype=torch.float64)
+    policy = torch.softmax(torch.where(allowed, logits, -torch.inf), 1)
     if behaviour.epsilon:
-        share = allowed.double()
+        share = allowed.to(policy.dtype)
         policy = (1 - behaviour.epsilon) * policy + behaviour.epsilon * share / share.sum(1, keepdim=True)
     cumulative = policy.cumsum(1)
     return (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(1)
 
 
+def _uniforms(steps: int, n: int, generator: torch.Generator) -> Tensor:
+    """The noise of a whole draw, one number a step and lane, drawn before the first step.
+
+    Held a few roundings below 1, so that uniform * total is below total and inverse CDF never passes the last action.
+    """
+    return torch.rand((steps, n), generator=generator) * (1 - 2.0**-22)
+
+
 def _log_choice(logits: Tensor, allowed: Tensor, action: Tensor) -> Tensor:
-    return torch.log_softmax(logits.masked_fill(~allowed, -torch.inf), 1).gather(1, action[:, None])[:, 0]
+    return torch.log_softmax(torch.where(allowed, logits, -torch.inf), 1).gather(1, action[:, None])[:, 0]
 
 
 def _expected(log_policy: Tensor, value: Tensor, allowed: Tensor) -> Tensor:

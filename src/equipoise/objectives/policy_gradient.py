@@ -100,7 +100,7 @@ def original(
         >>> import torch
         >>> log_pf, log_prior = torch.tensor([-1.0, -1.0]), torch.tensor([-1.0, -3.0])
         >>> original(log_pf, log_prior, torch.tensor([1.0, 3.0]).log(), kl_weight=0.5)
-        tensor([1., 0.])
+        tensor([1., 1.])
 
     Use it to reproduce the published comparison, never as a method.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import sys
@@ -162,14 +163,17 @@ def _state_reward(reward: Reward, environment: Enumerable) -> Callable[[Trajecto
 def _evaluation(
     config: Training, sampler: DiscreteSampler, reward: Reward, log_z: LogZ | None
 ) -> Callable[[], dict[str, float]]:
-    """Exact figures of the sampler against its target, listed once."""
-    graph = exact.state_graph(_enumerable(sampler))
-    log_reward = exact.log_rewards(graph, reward)
-    log_target = config.beta * log_reward
-    if sampler.prior is not None:
-        log_target = log_target + _log_prior(sampler, graph)
+    """Exact figures of the sampler against its target; the space is listed at the first call."""
+
+    @functools.cache
+    def space() -> tuple[exact.StateGraph, Tensor, Tensor]:
+        graph = exact.state_graph(_enumerable(sampler))
+        log_reward = exact.log_rewards(graph, reward)
+        log_prior = 0.0 if sampler.prior is None else _log_prior(sampler, graph)
+        return graph, log_reward, config.beta * log_reward + log_prior
 
     def evaluate() -> dict[str, float]:
+        graph, log_reward, log_target = space()
         log_pf = exact.log_policy(sampler, graph)
         model = exact.terminal_distribution(graph, log_pf)
         return compare(model, log_target, log_reward, _log_z(sampler, graph, log_pf, config.beta * log_reward, log_z))

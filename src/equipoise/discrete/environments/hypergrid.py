@@ -48,6 +48,7 @@ class Hypergrid:
         self.features = dim * side
         self.size = 2 * side**dim
         self._columns = torch.arange(dim + 1)
+        self._limits = torch.tensor([side - 1] * dim + [1])
         self._places = side ** torch.arange(dim - 1, -1, -1)
         self._offsets = torch.arange(dim) * side
 
@@ -56,10 +57,8 @@ class Hypergrid:
         return torch.zeros((n, self.dim + 1), dtype=torch.int64)
 
     def allowed(self, state: Tensor) -> Tensor:
-        """Coordinates below the side may grow; the stop is always allowed. Nothing is, once stopped."""
-        open_ = state < self.side - 1
-        open_[:, -1] = True
-        return open_ & (state[:, -1:] == 0)
+        """Coordinates below the side may grow; the stop is always allowed."""
+        return state < self._limits
 
     def step(self, state: Tensor, action: Tensor) -> Tensor:
         """Adds 1 to the column that the action names: a coordinate, or the stop's flag."""
