@@ -316,9 +316,8 @@ def _close(first: Scores, second: Scores) -> bool:
 
 
 def _near(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    tolerance = {"rtol": 1e-4, "atol": 1e-5}
     shapes = first.keys() == second.keys() and all(first[name].shape == second[name].shape for name in first)
-    return shapes and all(torch.allclose(first[name], second[name], **tolerance) for name in first)
+    return shapes and all(torch.allclose(first[name], second[name], rtol=1e-4, atol=1e-5) for name in first)
 
 
 def _same(first: dict[str, Any], second: dict[str, Any]) -> bool:

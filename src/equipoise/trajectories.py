@@ -224,7 +224,8 @@ def rows_of(columns: Columns) -> int:
 def to_bytes(tree: Any) -> bytes:
     """One safetensors blob of a nested tree whose leaves are tensors, JSON values or `Trajectories`.
 
-    What is not a tensor goes into the blob's metadata as JSON. Dict keys may be strings or integers; tuples stay tuples.
+    What is not a tensor goes into the blob's metadata as JSON. Dict keys may be strings or integers; tuples stay
+    tuples.
 
     Example:
         >>> from_bytes(to_bytes({"step": 3, "moments": {0: (1.5, None)}}))

@@ -88,5 +88,5 @@ def test_a_space_that_is_too_large_or_a_reward_that_is_not_finite_is_refused() -
     with pytest.raises(ValueError, match="too many to list"):
         exact.state_graph(Hypergrid(dim=6, side=20))
     graph = exact.state_graph(Hypergrid(dim=1, side=4))
-    with pytest.raises(ValueError, match="object 2 is -inf"):
+    with pytest.raises(ValueError, match="index 2 is -inf"):
         exact.log_rewards(graph, lambda points, context: torch.tensor([0.0, 0.0, 0.0, 1.0]).log()[[3, 3, 0, 3]])

@@ -33,6 +33,8 @@ def parse(kind: type[Command], words: Sequence[str], *, prog: str, default: Comm
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
+            if default is None:
+                return tyro.cli(kind, args=list(words), prog=prog)
             return tyro.cli(kind, args=list(words), prog=prog, default=default)
     except SystemExit as stop:
         if not stop.code:

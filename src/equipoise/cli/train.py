@@ -31,7 +31,9 @@ def train(words: list[str]) -> int:
     name, rest = words[0], words[1:]
     chosen = task(name)
     path, rest = take(rest, "--config")
-    config = parse_config(chosen.config, rest, prog=f"equipoise train {name}", config=None if path is None else Path(path))
+    config = parse_config(
+        chosen.config, rest, prog=f"equipoise train {name}", config=None if path is None else Path(path)
+    )
     _fit(name, config.resolved(), config.out or _next_free(name))
     return 0
 
@@ -62,6 +64,7 @@ def _fit(name: str, config: Training, out: Path) -> None:
 
     built = task(name).build(config)
     loop = Loop(built.run)
+    built.evaluate()  # a reward that is wrong anywhere is found before a folder is made
     stored = {"task": name, **to_mapping(dataclasses.replace(config, out=out))}
     folder = RunFolder.create(out, stored, environment(config.seed))
     _conclude(fit(loop, folder, every=config.every), out)

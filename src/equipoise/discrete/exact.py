@@ -13,6 +13,7 @@ from torch import Tensor
 
 from equipoise.contracts import Enumerable, Reward
 from equipoise.discrete.sampler import DiscreteSampler
+from equipoise.sampling.rollouts import rewarded
 
 LIMIT = 4_000_000
 """States beyond which a graph is refused: its tables would not fit a small machine's memory."""
@@ -137,18 +138,14 @@ def log_rewards(graph: StateGraph, reward: Reward, chunk: int = 1 << 17) -> Tens
     """log R of every object, float64, in the order of `graph.terminal`.
 
     Raises:
-        ValueError: a log-reward that is not finite, by its place in that order.
+        ValueError: a log-reward that is not finite, by its place in that order, or a reward off its contract.
     """
-    parts = [reward(graph.environment.objects(part), None) for part in graph.terminal.split(chunk)]
-    value = torch.cat(parts).double()
-    wrong = (~torch.isfinite(value)).nonzero()
-    if len(wrong):
-        row = int(wrong[0])
-        raise ValueError(
-            f"the log-reward of object {row} is {float(value[row])}: a finite number was expected (a reward of zero "
-            "has none; give it a small positive floor)"
-        )
-    return value
+    parts = graph.terminal.split(chunk)
+    values = [
+        rewarded(reward, graph.environment.objects(part), None, len(part), first=place * chunk)
+        for place, part in enumerate(parts)
+    ]
+    return torch.cat(values).double()
 
 
 def trajectories_of(graph: StateGraph) -> Iterator[tuple[list[int], list[int]]]:

@@ -44,6 +44,7 @@ class DiscreteSampler(nn.Module):
     """
 
     version: Tensor
+    prior_version: Tensor
 
     def __init__(
         self,
@@ -141,16 +142,17 @@ class DiscreteSampler(nn.Module):
         if self.prior is None:
             return trajectories
         held = trajectories.fixed.get("log_prior")
-        stale = torch.ones(len(trajectories), dtype=torch.bool) if held is None else held.version != self.prior_version
+        current = self.prior_version.expand(len(trajectories)).clone()
+        stale = torch.ones_like(current, dtype=torch.bool) if held is None else torch.ne(held.version, current)
         if not stale.any():
             return trajectories
-        value = torch.zeros((len(trajectories), trajectories.steps)) if held is None else held.value.clone()
         fresh = trajectories[stale]
         rows = _Packed(fresh, self._conditions(fresh.context))
         logits = self.prior(self._features(rows.state, rows.condition))["forward"]
-        value[stale, : fresh.steps] = rows.scatter(_log_choice(logits, self.environment.allowed(rows.state), rows.action))
-        version = self.prior_version.expand(len(trajectories)).clone()
-        return replace(trajectories, fixed={**trajectories.fixed, "log_prior": Fixed(value, version)})
+        found = rows.scatter(_log_choice(logits, self.environment.allowed(rows.state), rows.action))
+        value = found.new_zeros((len(trajectories), trajectories.steps)) if held is None else held.value.clone()
+        value[stale, : fresh.steps] = found
+        return replace(trajectories, fixed={**trajectories.fixed, "log_prior": Fixed(value, current)})
 
     def score(
         self, trajectories: Trajectories, needs: frozenset[str], *, generator: torch.Generator | None = None
@@ -220,7 +222,7 @@ class DiscreteSampler(nn.Module):
         action = self.environment.forward_action(child, back)
         condition = None if rows.condition is None else rows.condition[row]
         flow = self.policy(self._features(self.environment.back(child, back), condition))["forward"]
-        edges = torch.full(parents.shape, -torch.inf).masked_scatter(parents, flow.gather(1, action[:, None]))
+        edges = flow.new_full(parents.shape, -torch.inf).masked_scatter(parents, flow.gather(1, action[:, None]))
         return rows.scatter(torch.logsumexp(edges, 1))
 
     def log_edges(self, state: Tensor) -> dict[str, Tensor]:
@@ -288,7 +290,9 @@ class _Packed:
 
     def with_ends(self) -> tuple[Tensor, Tensor | None]:
         """The rows' states, then the terminal state of each trajectory; and their conditions."""
-        condition = None if self.conditions is None or self.condition is None else torch.cat([self.condition, self.conditions])
+        condition = (
+            None if self.conditions is None or self.condition is None else torch.cat([self.condition, self.conditions])
+        )
         return torch.cat([self.state, self.child[self.last]]), condition
 
     def child_row(self, evaluated: int) -> Tensor:

@@ -12,7 +12,8 @@ from equipoise.objectives.curves import TotalVariation
 from equipoise.objectives.divergences import Divergence, chosen
 from equipoise.objectives.groups import Groups, grouped
 
-ITERATIONS = 60
+SECTIONS = 17  # parts that a bracket is cut into; 17^15 is more than 2^60
+ROUNDS = 15
 
 
 def deviation_constant(log_ratio: Tensor, divergence: Divergence | str, group: Tensor | None = None) -> Tensor:
@@ -95,7 +96,7 @@ def minimisers(divergence: Divergence, values: Tensor, groups: Groups) -> Tensor
         return -power_mean(values, divergence.order - 1, groups)
     if isinstance(divergence.curve, TotalVariation):
         return -medians(values, groups)
-    return bisected(divergence.slope, values, groups)
+    return sectioned(divergence.slope, values, groups)
 
 
 def power_mean(values: Tensor, rate: float, groups: Groups) -> Tensor:
@@ -118,17 +119,19 @@ def medians(values: Tensor, groups: Groups) -> Tensor:
     return (values[lower] + values[upper]) / 2
 
 
-def bisected(slope: Callable[[Tensor], Tensor], values: Tensor, groups: Groups) -> Tensor:
-    """The C at which the slopes of each group sum to 0.
+def sectioned(slope: Callable[[Tensor], Tensor], values: Tensor, groups: Groups) -> Tensor:
+    """The C at which the slopes of each group sum to 0, by bisection with 16 points at a time: 60 halvings in 15 rounds.
 
-    Two bisections run side by side: row 0 moves up while the sum is below 0, row 1 while it is not above. They meet at
+    Two searches run side by side: row 0 moves up while the sum is below 0, row 1 while it is not above. They meet at
     the root, or at the two ends of an interval of roots.
     """
-    low, high = -groups.largest(values), groups.largest(-values)
-    low, high = low.expand(2, -1), high.expand(2, -1)
-    for _ in range(ITERATIONS):
-        middle = (low + high) / 2
-        total = groups.total(slope(values + groups.of_rows(middle)))
-        up = torch.stack([total[0] < 0, total[1] <= 0])
-        low, high = torch.where(up, middle, low), torch.where(up, high, middle)
-    return ((low + high) / 2).mean(0)
+    fractions = torch.arange(1, SECTIONS, dtype=values.dtype, device=values.device)[:, None] / SECTIONS
+    low = -groups.largest(values).expand(2, -1)
+    width = groups.largest(-values) - low
+    for _ in range(ROUNDS):
+        points = low[:, None] + width[:, None] * fractions
+        total = groups.total(slope(values + groups.of_rows(points)))
+        below = torch.stack([total[0] < 0, total[1] <= 0]).sum(1)
+        width = width / SECTIONS
+        low = low + below * width
+    return (low + width / 2).mean(0)

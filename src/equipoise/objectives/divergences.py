@@ -45,6 +45,7 @@ from torch import Tensor
 
 from equipoise.objectives.arguments import finite_number, known, positive, real
 from equipoise.objectives.curves import (
+    UNBOUNDED,
     Alphas,
     Clipped,
     Curve,
@@ -160,6 +161,8 @@ class Primitive(torch.autograd.Function):
 
     @staticmethod
     def forward(residual: Tensor, curve: Curve) -> Tensor:
+        if curve.bounds == UNBOUNDED:
+            return curve.value(residual)
         inner = residual.clamp(*curve.bounds)
         return curve.value(inner) + curve.slope(inner) * (residual - inner)
 
@@ -176,7 +179,7 @@ class Primitive(torch.autograd.Function):
 
 def slope_of(curve: Curve, residual: Tensor) -> Tensor:
     """The slope of a curve, constant beyond its bounds."""
-    return curve.slope(residual.clamp(*curve.bounds))
+    return curve.slope(residual if curve.bounds == UNBOUNDED else residual.clamp(*curve.bounds))
 
 
 def divergence(

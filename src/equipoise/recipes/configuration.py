@@ -101,7 +101,7 @@ class Training:
                 raise ValueError(f"{name} is {getattr(self, name)}: a positive number was expected")
         if not 0 <= self.epsilon <= 1:
             raise ValueError(f"epsilon is {self.epsilon}: a probability between 0 and 1 was expected")
-        if not 0 < self.decay:
+        if not self.decay > 0:
             raise ValueError(f"decay is {self.decay}: a positive number was expected")
         if self.learning_rate_log_z < 0 or self.seed < 0:
             raise ValueError("learning_rate_log_z and seed must not be negative")

@@ -66,7 +66,7 @@ def build(config: Training, environment: Enumerable, reward: Reward, *, state_re
         state_reward=_state_reward(reward, environment) if state_reward and STATE_REWARD in residual.needs else None,
     )
     term = balance("balance", config.source, sampler, residual, loss, log_z, beta=lambda step, rows: config.beta)
-    evaluate = _evaluation(config, sampler, reward, log_z)
+    evaluate = _evaluation(config, sampler, reward, log_z, relative=STATE_REWARD in residual.needs)
     rates = {"policy": config.learning_rate, "log_z": config.learning_rate_log_z}
     run = Run(
         modules=modules,
@@ -154,16 +154,19 @@ def _state_reward(reward: Reward, environment: Enumerable) -> Callable[[Trajecto
     def state_reward(trajectories: Trajectories) -> Tensor:
         states = trajectories.path["state"]
         inside = torch.arange(states.shape[1]) <= trajectories.length[:, None]
-        value = torch.zeros(inside.shape)
-        return value.masked_scatter(inside, reward(environment.objects(states[inside]), None))
+        value = reward(environment.objects(states[inside]), None)
+        return value.new_zeros(inside.shape).masked_scatter(inside, value)
 
     return state_reward
 
 
 def _evaluation(
-    config: Training, sampler: DiscreteSampler, reward: Reward, log_z: LogZ | None
+    config: Training, sampler: DiscreteSampler, reward: Reward, log_z: LogZ | None, *, relative: bool
 ) -> Callable[[], dict[str, float]]:
-    """Exact figures of the sampler against its target; the space is listed at the first call."""
+    """Exact figures of the sampler against its target; the space is listed at the first call.
+
+    `relative`: the flows are learned relative to the states' own rewards.
+    """
 
     @functools.cache
     def space() -> tuple[exact.StateGraph, Tensor, Tensor]:
@@ -176,7 +179,11 @@ def _evaluation(
         graph, log_reward, log_target = space()
         log_pf = exact.log_policy(sampler, graph)
         model = exact.terminal_distribution(graph, log_pf)
-        return compare(model, log_target, log_reward, _log_z(sampler, graph, log_pf, config.beta * log_reward, log_z))
+        estimate = _log_z(sampler, graph, log_pf, config.beta * log_reward, log_z)
+        if relative and "log_flow" in sampler.offers:
+            start = graph.environment.objects(graph.environment.initial(1))
+            estimate += config.beta * float(reward(start, None))
+        return compare(model, log_target, log_reward, estimate)
 
     return evaluate
 

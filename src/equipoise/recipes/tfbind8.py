@@ -37,12 +37,11 @@ def measured_reward(folder: Path | None = None) -> Reward:
 
 def table_reward(log_reward: Tensor, *, letters: int) -> Reward:
     """Looks a string's log-reward up in a table whose index is the base-`letters` number that its letters write."""
-    table = log_reward.float()
 
     def reward(objects: Columns, context: Columns = None) -> Tensor:
         if not isinstance(objects, Tensor):
             raise ValueError("strings are given as a tensor (n, length) of letters' numbers")
         places = letters ** torch.arange(objects.shape[1] - 1, -1, -1)
-        return table[(objects * places).sum(1)]
+        return log_reward[(objects * places).sum(1)]
 
     return reward

@@ -47,11 +47,11 @@ class Rollouts:
         drawn = self.sampler.sample(
             n, context=context, behaviour=self.behaviour(int(self.sampler.version)), generator=generator
         )
-        log_reward = rewarded(self.reward, drawn.objects, context, n)
+        log_reward = rewarded(self.reward, drawn.objects, context, n).float()
         drawn = replace(drawn, log_reward=log_reward, group=drawn.group if group is None else group)
         if self.state_reward is None:
             return drawn
-        kept = Fixed(self.state_reward(drawn), torch.zeros(n, dtype=torch.int64))
+        kept = Fixed(self.state_reward(drawn).float(), torch.zeros(n, dtype=torch.int64))
         return replace(drawn, fixed={**drawn.fixed, "log_reward_state": kept})
 
     def observe(self, trajectories: Trajectories, residual: Tensor | None) -> None:
@@ -64,8 +64,8 @@ class Rollouts:
         """There is no state."""
 
 
-def rewarded(reward: Reward, objects: Columns, context: Columns, n: int) -> Tensor:
-    """The reward's values, held to its contract: (n,) finite floats.
+def rewarded(reward: Reward, objects: Columns, context: Columns, n: int, *, first: int = 0) -> Tensor:
+    """The reward's values, held to its contract: (n,) finite floats; `first` is the index of the first object.
 
     Raises:
         ValueError: another type or shape, or a value that is not finite (names the first index and its object).
@@ -80,7 +80,7 @@ def rewarded(reward: Reward, objects: Columns, context: Columns, n: int) -> Tens
         shown = objects[row] if isinstance(objects, Tensor | tuple) else ""
         shown = shown.tolist() if isinstance(shown, Tensor) else shown
         raise ValueError(
-            f"the log-reward at index {row} is {float(value[row])} (object {shown}): a finite number was expected; a "
+            f"the log-reward at index {first + row} is {float(value[row])} (object {shown}): a finite number was expected; a "
             "reward of zero has no logarithm, give it a small positive floor"
         )
-    return value.detach().to(torch.float32)
+    return value.detach()

@@ -35,13 +35,13 @@ class Residual:
             log_reward (n,), or, for a residual that needs `log_reward_state`, beta times that, (n, steps + 1).
         partition: whether it is a log-ratio, to which an estimate of log Z is still added; a residual with flows of
             its own states has it in them.
-        log_z: where it has: the estimate that its scores hold, for the metrics.
+        log_z: where it has: (scores, target) -> the estimate () that its flows hold, for the metrics.
     """
 
     needs: frozenset[str]
     function: Callable[[Scores, Trajectories, Tensor], Any]
     partition: bool = True
-    log_z: Callable[[Scores], Tensor] | None = None
+    log_z: Callable[[Scores, Tensor], Tensor] | None = None
 
 
 def _trajectory(scores: Scores, trajectories: Trajectories, target: Tensor) -> Tensor:
@@ -51,9 +51,7 @@ def _trajectory(scores: Scores, trajectories: Trajectories, target: Tensor) -> T
 
 def _relative(scores: Scores, trajectories: Trajectories, target: Tensor) -> Tensor:
     zero = target.new_zeros(())
-    return residuals.relative_trajectory_balance(
-        zero, _path(scores, "log_pf"), _path(scores, "log_prior"), target, 1.0
-    )
+    return residuals.relative_trajectory_balance(zero, _path(scores, "log_pf"), _path(scores, "log_prior"), target, 1.0)
 
 
 def _detailed(scores: Scores, trajectories: Trajectories, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,7 +88,13 @@ def sub_trajectory(weighting: str = "geometric", decay: float = 0.9) -> Residual
 
 def _with_flow(function: Callable[..., Any], *more: str) -> Residual:
     needs = frozenset({"log_flow", "log_pf", "log_pb", *more})
-    return Residual(needs, function, partition=False, log_z=lambda scores: scores.get("log_flow")[:, 0].mean())
+
+    def log_z(scores: Scores, target: Tensor) -> Tensor:
+        flow = scores.get("log_flow")[:, 0].mean()
+        # Where the flow is relative to the states' rewards, the source's own reward is part of its flow.
+        return flow + target[:, 0].mean() if STATE_REWARD in needs else flow
+
+    return Residual(needs, function, partition=False, log_z=log_z)
 
 
 RESIDUALS: dict[str, Residual] = {
@@ -106,7 +110,7 @@ RESIDUALS: dict[str, Residual] = {
         frozenset({"log_inflow", "log_outflow"}),
         _flow_matching,
         partition=False,
-        log_z=lambda scores: scores.get("log_outflow")[:, 0].mean(),
+        log_z=lambda scores, target: scores.get("log_outflow")[:, 0].mean(),
     ),
 }
 
@@ -152,7 +156,7 @@ def balance(
             return _partitioned(found, target, trajectories, divergence, log_z)
         residuals_, weights = found
         value = (weights * divergence.loss(residuals_)).sum(1).mean()
-        metrics = {} if residual.log_z is None else {"log_z": residual.log_z(scores).detach()}
+        metrics = {} if residual.log_z is None else {"log_z": residual.log_z(scores, target).detach()}
         return Loss(value, (weights * residuals_).detach().sum(1), metrics)
 
     return Term(name, source, sampler, loss, residual.needs, weight)

@@ -38,7 +38,7 @@ def fit(loop: Loop, folder: RunFolder, *, every: int, listen: Callable[[Record],
     began, used = time.perf_counter(), time.process_time()
     steps = loop.run.steps
     record: Record = {}
-    if loop.step == 0:
+    if not folder.begun:
         record = _record(loop, folder, {}, listen)
         folder.save(0, loop.state_dict())
     with Progress(steps, loop.step) as progress:

@@ -126,6 +126,11 @@ class RunFolder:
         write_whole(self.path / "DONE", (json.dumps(dict(record)) + "\n").encode())
 
     @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint."""
+        return any((self.path / "checkpoints").glob("step-*.json"))
+
+    @property
     def done(self) -> bool:
         """Whether the run has ended."""
         return (self.path / "DONE").exists()

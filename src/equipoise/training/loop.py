@@ -50,7 +50,9 @@ class NotFinite(ValueError):
     """A loss that is not finite: the step, the largest residual, and the batch that made it."""
 
     def __init__(self, step: int, term: str, residual: float, batch: Trajectories) -> None:
-        super().__init__(f"the loss of term '{term}' is not finite at step {step}; the largest residual is {residual:g}")
+        super().__init__(
+            f"the loss of term '{term}' is not finite at step {step}; the largest residual is {residual:g}"
+        )
         self.batch = batch
 
 
@@ -87,7 +89,9 @@ class Loop:
             drawn = terms[0].sampler.renew(run.sources[name].draw(run.batch[name], self.generators[name]))
             losses = backward(terms, drawn, self.step, self.generators["score"], run.chunk)
             _require_finite(self.step, terms, losses, drawn)
-            run.sources[name].observe(drawn, next((loss.residual for loss in losses if loss.residual is not None), None))
+            run.sources[name].observe(
+                drawn, next((loss.residual for loss in losses if loss.residual is not None), None)
+            )
             metrics |= _metrics(terms, losses, drawn, alone=len(run.terms) == 1)
         if run.clip is not None:
             nn.utils.clip_grad_norm_(self._parameters, run.clip)

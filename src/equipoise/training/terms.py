@@ -61,7 +61,8 @@ def backward(
         chunk: rows scored at a time with gradients; None: all.
     """
     sampler = terms[0].sampler
-    needs = frozenset[str]().union(*(term.needs for term in terms))
+    # What the sampler does not offer lies in `fixed`: that it does was checked when the run was built.
+    needs = frozenset[str]().union(*(term.needs for term in terms)) & sampler.offers
     if chunk is None or chunk >= len(trajectories):
         return _differentiate(terms, trajectories, sampler.score(trajectories, needs, generator=generator), step)
     parts = [trajectories[rows] for rows in torch.arange(len(trajectories)).split(chunk)]

@@ -126,8 +126,8 @@ def corners(side: int, r0: float = 0.1, r1: float = 0.5, r2: float = 2.0) -> Cal
 
     Example:
         >>> import torch
-        >>> corners(8)(torch.tensor([[0, 0], [1, 1], [3, 3]]), None).exp().tolist()
-        [0.6000000238418579, 2.5999999046325684, 0.10000000149011612]
+        >>> corners(8)(torch.tensor([[0, 0], [1, 1], [3, 3]]), None).exp()
+        tensor([0.6000, 2.6000, 0.1000], dtype=torch.float64)
     """
     _positive(r0)
     # Distances are compared as integers, 20 |2 x - (side - 1)| against 40 (side - 1) times 1/4, 3/10 and 2/5: a float
@@ -138,7 +138,7 @@ def corners(side: int, r0: float = 0.1, r1: float = 0.5, r2: float = 2.0) -> Cal
         distance = 20 * (2 * _grid(objects) - width).abs()
         outer = (distance > 10 * width).all(-1).double()
         ring = ((distance > 12 * width) & (distance < 16 * width)).all(-1).double()
-        return torch.log(r0 + r1 * outer + r2 * ring).float()
+        return torch.log(r0 + r1 * outer + r2 * ring)
 
     return log_reward
 
@@ -156,7 +156,7 @@ def cosine(side: int, r0: float = 0.1, r1: float = 0.5) -> Callable[[Columns, Co
     def log_reward(objects: Columns, context: Columns = None) -> Tensor:
         away = (_grid(objects).double() / (side - 1) - 0.5).abs()
         density = torch.exp(-0.5 * (5 * away) ** 2) / math.sqrt(2 * math.pi)
-        return torch.log(r0 + r1 * ((torch.cos(50 * away) + 1) * density).prod(-1)).float()
+        return torch.log(r0 + r1 * ((torch.cos(50 * away) + 1) * density).prod(-1))
 
     return log_reward
 
@@ -177,7 +177,7 @@ def deceptive(side: int, r0: float = 1e-5, r1: float = 0.1, r2: float = 2.0) -> 
         distance = 5 * (2 * _grid(objects) - width).abs()
         outer = (distance > width).all(-1).double()
         ring = ((distance > 3 * width) & (distance < 4 * width)).all(-1).double()
-        return torch.log(r0 + r1 * (1 - outer) + r2 * ring).float()
+        return torch.log(r0 + r1 * (1 - outer) + r2 * ring)
 
     return log_reward
 

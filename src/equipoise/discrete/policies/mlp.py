@@ -6,6 +6,7 @@ log-flow of the state. Where edge flows are learned, the forward logits are the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import torch
@@ -39,7 +40,7 @@ class MLP(nn.Module):
         self.heads = dict(heads)
         self.widths = [max(width, 1) for width in self.heads.values()]
         sizes = [features, *hidden]
-        self.layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+        self.layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
         self.trunk = nn.ModuleList(self.layers)
         self.out = nn.Linear(sizes[-1], sum(self.widths))
 
