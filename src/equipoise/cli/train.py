@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import tyro
 
 from equipoise.cli.flags import UsageError, parse, parse_config, take
-from equipoise.recipes.configuration import Training, to_mapping
 from equipoise.recipes.tasks import TASKS, task
 
 
@@ -34,7 +33,10 @@ def train(words: list[str]) -> int:
     config = parse_config(
         chosen.config, rest, prog=f"equipoise train {name}", config=None if path is None else Path(path)
     )
-    _fit(name, config.resolved(), config.out or _next_free(name))
+    config = dataclasses.replace(config, out=config.out or _next_free(name))
+    from equipoise.recipes.runs import train as run
+
+    _conclude(run(config).evaluate(), config.out or Path())
     return 0
 
 
@@ -50,28 +52,13 @@ def resume(words: list[str]) -> int:
     run.folder.cut_metrics(run.checkpoint["metrics_bytes"])
     _report(run.warnings)
     print(f"taking up '{chosen.run}' at step {run.loop.step}", file=sys.stderr)
-    _conclude(fit(run.loop, run.folder, every=run.config.every), chosen.run)
+    fit(run.loop, run.folder, every=run.config.every)
+    _conclude(run.built.evaluate(), chosen.run)
     return 0
 
 
-def _fit(name: str, config: Training, out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"'{out}' is not empty and is never overwritten: give another --out")
-    from equipoise.recipes.runs import environment
-    from equipoise.training.fit import fit
-    from equipoise.training.folder import RunFolder
-    from equipoise.training.loop import Loop
-
-    built = task(name).build(config)
-    loop = Loop(built.run)
-    built.evaluate()  # a reward that is wrong anywhere is found before a folder is made
-    stored = {"task": name, **to_mapping(dataclasses.replace(config, out=out))}
-    folder = RunFolder.create(out, stored, environment(config.seed))
-    _conclude(fit(loop, folder, every=config.every), out)
-
-
-def _conclude(record: dict[str, Any], out: Path) -> None:
-    shown = "  ".join(f"{name} {value:.6g}" for name, value in record.items() if isinstance(value, float))
+def _conclude(figures: dict[str, Any], out: Path) -> None:
+    shown = "  ".join(f"{name} {value:.6g}" for name, value in figures.items() if isinstance(value, float))
     print(f"{out}: {shown}")
 
 

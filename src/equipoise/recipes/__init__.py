@@ -1,1 +1,21 @@
 """Named experiments: each task's configuration, and what joins a domain, a reward and the training loop into a run."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["Hypergrid", "Strings", "TFBind8", "open_run", "train"]
+
+_HOME = {name: "equipoise.recipes.configuration" for name in ("Hypergrid", "Strings", "TFBind8")}
+_HOME |= {name: "equipoise.recipes.runs" for name in ("open_run", "train")}
+
+if TYPE_CHECKING:
+    from equipoise.recipes.configuration import Hypergrid, Strings, TFBind8
+    from equipoise.recipes.runs import open_run, train
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'equipoise.recipes' has no attribute '{name}'")

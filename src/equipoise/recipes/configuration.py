@@ -169,7 +169,33 @@ class TFBind8(Training):
     """data folder (default: $EQUIPOISE_DATA, then the cache, then a download)"""
 
 
+@dataclass(frozen=True)
+class Strings(Training):
+    """Strings of one length over your own table of rewards, or your own function.
+
+    The table is text with one string and its positive reward a line (tab, comma or spaces between; lines that begin
+    with # and a header are passed over), every string of the alphabet once; or a .npy array of rewards, whose index is
+    the number that the letters write, first letter most significant, and which needs --alphabet.
+    """
+
+    steps: int = 5000
+    """optimiser steps"""
+    table: Path | None = None
+    """file of strings and rewards"""
+    alphabet: str | None = None
+    """the letters, in order (default: those of the table, sorted)"""
+    length: int | None = None
+    """letters of a string, where there is no table"""
+    missing: float | None = None
+    """reward of strings that a text table leaves out (default: every string must be there)"""
+    growth: Literal["append", "prepend_append"] = "append"
+    """where letters are added"""
+    reward: str = "table"
+    """'table', or your own as module:function, of letters' numbers (n, length)"""
+
+
 Config = TypeVar("Config", bound=Training)
+"""A task's configuration."""
 
 
 def to_mapping(config: Training) -> dict[str, Any]:

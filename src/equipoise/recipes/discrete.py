@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import math
 import sys
 from collections.abc import Callable
@@ -34,16 +35,28 @@ class DiscreteRun:
     run: Run
     sampler: DiscreteSampler
     reward: Reward
-    evaluate: Callable[[], dict[str, float]]
+    show: Callable[[Columns], list[str]]
+
+    def evaluate(self) -> dict[str, float]:
+        """Exact figures of the sampler as it is now."""
+        return self.run.evaluate()
 
 
-def build(config: Training, environment: Enumerable, reward: Reward, *, state_reward: bool = False) -> DiscreteRun:
+def build(
+    config: Training,
+    environment: Enumerable,
+    reward: Reward,
+    *,
+    show: Callable[[Columns], list[str]],
+    state_reward: bool = False,
+) -> DiscreteRun:
     """Joins the four choices of a configuration over an environment and a reward.
 
     Args:
         config: of the task.
         environment: the space of objects, small enough to list.
         reward: log R of objects.
+        show: objects as text, for people.
         state_reward: whether the reward is also defined on the states on the way (forward-looking balance).
 
     Raises:
@@ -79,7 +92,7 @@ def build(config: Training, environment: Enumerable, reward: Reward, *, state_re
         clip=10.0,
         evaluate=evaluate,
     )
-    return DiscreteRun(run, sampler, reward, evaluate)
+    return DiscreteRun(run, sampler, reward, show)
 
 
 def own_reward(name: str) -> Reward:
@@ -100,13 +113,13 @@ def own_reward(name: str) -> Reward:
         function = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"reward '{name}' cannot be loaded: {error}") from error
-    return wrapped(function, name)
+    return wrapped(function)
 
 
-def wrapped(function: Callable[..., Tensor], name: str) -> Reward:
+def wrapped(function: Callable[..., Tensor]) -> Reward:
     """A reward of one argument or two as one of two; what it raises is a ValueError that names it."""
-    code = getattr(function, "__code__", None)
-    alone = code is not None and code.co_argcount == 1
+    name = f"{function.__module__}:{getattr(function, '__qualname__', type(function).__name__)}"
+    alone = _takes_one(function)
 
     def reward(objects: Columns, context: Columns = None) -> Tensor:
         try:
@@ -115,6 +128,15 @@ def wrapped(function: Callable[..., Tensor], name: str) -> Reward:
             raise ValueError(f"reward '{name}' raised {type(error).__name__}: {error}") from error
 
     return reward
+
+
+def _takes_one(function: Callable[..., Tensor]) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a built-in function without a signature
+        return False
+    needed = [entry for entry in parameters if entry.default is entry.empty and entry.kind != entry.VAR_POSITIONAL]
+    return len(needed) == 1
 
 
 def falling(rate: float, schedule: str, steps: int) -> Callable[[int], float]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from torch import Tensor
+
 from equipoise.contracts import Reward
 from equipoise.discrete.environments.hypergrid import LANDSCAPES, Hypergrid
 from equipoise.recipes import configuration
 from equipoise.recipes.configuration import nearest
-from equipoise.recipes.discrete import DiscreteRun, build, own_reward
+from equipoise.recipes.discrete import DiscreteRun, build, own_reward, wrapped
+from equipoise.trajectories import Columns
 
 
-def hypergrid(config: configuration.Hypergrid) -> DiscreteRun:
+def hypergrid(config: configuration.Hypergrid, reward: Callable[..., Tensor] | None = None) -> DiscreteRun:
     """A run on the hypergrid.
 
     Source: settings of Malkin et al. 2022, appendix B.1, arXiv:2201.13259: batch 16, two hidden layers of 256 shared
@@ -20,7 +25,13 @@ def hypergrid(config: configuration.Hypergrid) -> DiscreteRun:
         3.10906...
     """
     environment = Hypergrid(dim=config.dim, side=config.side)
-    return build(config, environment, _reward(config), state_reward=True)
+    chosen = _reward(config) if reward is None else wrapped(reward)
+    return build(config, environment, chosen, state_reward=True, show=_show)
+
+
+def _show(objects: Columns) -> list[str]:
+    assert isinstance(objects, Tensor)
+    return [" ".join(map(str, point)) for point in objects.tolist()]
 
 
 def _reward(config: configuration.Hypergrid) -> Reward:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from equipoise.recipes.configuration import Training, from_mapping
+from equipoise.recipes.configuration import Training, from_mapping, to_mapping
 from equipoise.recipes.discrete import DiscreteRun
-from equipoise.recipes.tasks import task
-from equipoise.training.folder import RunFolder
+from equipoise.recipes.tasks import task, task_of
+from equipoise.training.fit import fit
+from equipoise.training.folder import RunFolder, require_free
 from equipoise.training.loop import Loop
 
 
@@ -54,6 +57,44 @@ def open_run(path: Path) -> StoredRun:
     except (RuntimeError, KeyError, ValueError) as error:
         raise ValueError(f"the checkpoint of '{path}' does not fit its config.yaml: {error}") from error
     return StoredRun(folder, name, config, built, loop, checkpoint, warnings)
+
+
+def train(config: Training, *, reward: Callable[..., Tensor] | None = None) -> DiscreteRun:
+    """Trains a sampler; in the run folder `config.out` where that is given, else in memory.
+
+    Args:
+        config: of a task: `Hypergrid`, `Strings`, `TFBind8`.
+        reward: a function of one's own in place of the configuration's: of objects, or of (objects, context),
+            returning log R, (n,) floats. To be taken up from its folder it must be importable.
+
+    Returns:
+        The run: `evaluate()` gives its exact figures, `sampler.sample(...)` draws.
+
+    Raises:
+        ValueError: choices that do not fit together, a reward that is not finite, a loss that is not.
+        FileExistsError: the folder is not empty.
+
+    Example:
+        >>> from equipoise.recipes import Hypergrid
+        >>> run = train(Hypergrid(side=4, steps=20, hidden=(16,)))
+        >>> sorted(run.evaluate())[:3]
+        ['l1', 'log_z', 'log_z_error']
+    """
+    config = config.resolved()
+    name = task_of(config)
+    if config.out is not None:
+        require_free(config.out)
+    built = task(name).build(config, reward)
+    loop = Loop(built.run)
+    built.evaluate()  # a reward that is wrong anywhere is found before a folder is made
+    folder = None
+    if config.out is not None:
+        stored = {"task": name, **to_mapping(config)}
+        if reward is not None:
+            stored["reward"] = f"{reward.__module__}:{getattr(reward, '__qualname__', 'reward')}"
+        folder = RunFolder.create(config.out, stored, environment(config.seed))
+    fit(loop, folder, every=config.every)
+    return built
 
 
 def environment(seed: int) -> dict[str, Any]:

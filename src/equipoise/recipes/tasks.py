@@ -21,17 +21,23 @@ class Task:
     config: type[Training]
     builder: str
 
-    def build(self, config: Training) -> DiscreteRun:
-        """The run that a configuration describes."""
+    def build(self, config: Training, reward: Callable[..., Any] | None = None) -> DiscreteRun:
+        """The run that a configuration describes; `reward` takes the place of the configuration's."""
         module, _, name = self.builder.partition(":")
-        build: Callable[[Any], DiscreteRun] = getattr(importlib.import_module(module), name)
-        return build(config)
+        build: Callable[..., DiscreteRun] = getattr(importlib.import_module(module), name)
+        return build(config, reward)
 
 
 TASKS: dict[str, Task] = {
     "hypergrid": Task(configuration.Hypergrid, "equipoise.recipes.hypergrid:hypergrid"),
+    "strings": Task(configuration.Strings, "equipoise.recipes.strings:strings"),
     "tfbind8": Task(configuration.TFBind8, "equipoise.recipes.tfbind8:tfbind8"),
 }
+
+
+def task_of(config: Training) -> str:
+    """The name of a configuration's task."""
+    return next(name for name, entry in TASKS.items() if entry.config is type(config))
 
 
 def task(name: str) -> Task:

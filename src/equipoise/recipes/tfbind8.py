@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy
@@ -12,11 +13,11 @@ from equipoise import data
 from equipoise.contracts import Reward
 from equipoise.discrete.environments.strings import GROWTH
 from equipoise.recipes import configuration
-from equipoise.recipes.discrete import DiscreteRun, build, own_reward
-from equipoise.trajectories import Columns
+from equipoise.recipes.discrete import DiscreteRun, build, own_reward, wrapped
+from equipoise.recipes.strings import lettered, table_reward
 
 
-def tfbind8(config: configuration.TFBind8) -> DiscreteRun:
+def tfbind8(config: configuration.TFBind8, reward: Callable[..., Tensor] | None = None) -> DiscreteRun:
     """A run on DNA 8-mers.
 
     Source: the reward of Shen et al. 2023, arXiv:2305.07170; measurements of Barrera et al. 2016.
@@ -25,8 +26,7 @@ def tfbind8(config: configuration.TFBind8) -> DiscreteRun:
         ValueError: the data cannot be found, or are not those that were measured.
     """
     environment = GROWTH[config.growth](letters=4, length=8)
-    reward = measured_reward(config.data) if config.reward == "measured" else own_reward(config.reward)
-    return build(config, environment, reward)
+    return build(config, environment, _reward(config, reward), show=lettered("ACGT"))
 
 
 def measured_reward(folder: Path | None = None) -> Reward:
@@ -35,13 +35,7 @@ def measured_reward(folder: Path | None = None) -> Reward:
     return table_reward(torch.log(torch.clamp(10 * scores**3 / scores.max() ** 3, min=1e-3)), letters=4)
 
 
-def table_reward(log_reward: Tensor, *, letters: int) -> Reward:
-    """Looks a string's log-reward up in a table whose index is the base-`letters` number that its letters write."""
-
-    def reward(objects: Columns, context: Columns = None) -> Tensor:
-        if not isinstance(objects, Tensor):
-            raise ValueError("strings are given as a tensor (n, length) of letters' numbers")
-        places = letters ** torch.arange(objects.shape[1] - 1, -1, -1)
-        return log_reward[(objects * places).sum(1)]
-
-    return reward
+def _reward(config: configuration.TFBind8, given: Callable[..., Tensor] | None) -> Reward:
+    if given is not None:
+        return wrapped(given)
+    return measured_reward(config.data) if config.reward == "measured" else own_reward(config.reward)

@@ -17,7 +17,9 @@ from equipoise.trajectories import to_bytes
 Record = dict[str, Any]
 
 
-def fit(loop: Loop, folder: RunFolder, *, every: int, listen: Callable[[Record], None] = lambda record: None) -> Record:
+def fit(
+    loop: Loop, folder: RunFolder | None, *, every: int, listen: Callable[[Record], None] = lambda record: None
+) -> Record:
     """Trains to the run's last step; every `every` steps evaluates, logs and saves, and once at the end.
 
     What is logged and saved depends on configuration and seed alone, so that a run that was killed and taken up ends
@@ -25,7 +27,7 @@ def fit(loop: Loop, folder: RunFolder, *, every: int, listen: Callable[[Record],
 
     Args:
         loop: new, or loaded from a checkpoint.
-        folder: of the run.
+        folder: of the run; None: nothing is written.
         every: steps between two records.
         listen: is given each record.
 
@@ -38,42 +40,41 @@ def fit(loop: Loop, folder: RunFolder, *, every: int, listen: Callable[[Record],
     began, used = time.perf_counter(), time.process_time()
     steps = loop.run.steps
     record: Record = {}
-    if not folder.begun:
+    if folder is not None and not folder.begun:
         record = _record(loop, folder, {}, listen)
-        folder.save(0, loop.state_dict())
     with Progress(steps, loop.step) as progress:
         while loop.step < steps:
             metrics = _advance(loop, folder)
             progress.step(metrics)
             if loop.step % every == 0 or loop.step == steps:
                 record = _record(loop, folder, metrics, listen)
-                folder.save(loop.step, loop.state_dict())
                 progress.show(record)
-    folder.finish(
-        {
-            "steps": loop.step,
-            "wall_seconds": round(time.perf_counter() - began, 3),
-            "cpu_seconds": round(time.process_time() - used, 3),
-        }
-    )
+    if folder is not None:
+        times = {"wall_seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used}
+        folder.finish({"steps": loop.step, **{name: round(value, 3) for name, value in times.items()}})
     return record
 
 
-def _advance(loop: Loop, folder: RunFolder) -> dict[str, torch.Tensor]:
+def _advance(loop: Loop, folder: RunFolder | None) -> dict[str, torch.Tensor]:
     try:
         return loop.advance()
     except NotFinite as error:
+        if folder is None:
+            raise
         path = folder.path / "not-finite.safetensors"
         write_whole(path, to_bytes(error.batch))
         raise ValueError(f"{error}; the batch is saved as '{path}'") from error
 
 
 def _record(
-    loop: Loop, folder: RunFolder, metrics: dict[str, torch.Tensor], listen: Callable[[Record], None]
+    loop: Loop, folder: RunFolder | None, metrics: dict[str, torch.Tensor], listen: Callable[[Record], None]
 ) -> Record:
     record = {"step": loop.step, **{name: float(value) for name, value in metrics.items()}, **loop.run.evaluate()}
-    folder.log(record)
+    if folder is not None:
+        folder.log(record)
     listen(record)
+    if folder is not None:
+        folder.save(loop.step, loop.state_dict())
     return record
 
 

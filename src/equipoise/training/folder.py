@@ -39,10 +39,7 @@ class RunFolder:
         Raises:
             FileExistsError: the folder holds anything at all.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise FileExistsError(
-                f"'{path}' is not empty and is never overwritten: give another --out, or 'equipoise resume {path}'"
-            )
+        require_free(path)
         path.mkdir(parents=True, exist_ok=True)
         folder = cls(path)
         write_whole(path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
@@ -134,6 +131,14 @@ class RunFolder:
     def done(self) -> bool:
         """Whether the run has ended."""
         return (self.path / "DONE").exists()
+
+
+def require_free(path: Path) -> None:
+    """Raises FileExistsError where there is anything at all at `path`."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(
+            f"'{path}' is not empty and is never overwritten: give another --out, or 'equipoise resume {path}'"
+        )
 
 
 def write_whole(path: Path, blob: bytes) -> None:
