@@ -83,6 +83,8 @@ def test_every_method_runs(tmp_path: Path, method: str) -> None:
         (["train", "hypergrid", "--residual", "detailed", "--log-z", "learned"], "log Z is in its own flows"),
         (["train", "hypergrid", "--epsilon", "2"], "epsilon is 2"),
         (["train", "hypergrid", "--hidden", "0"], "hidden is (0,)"),
+        (["train", "hypergrid", "--dim", "9", "--side", "90"], "more than"),
+        (["train", "strings", "--alphabet", "AB", "--length", "3"], "give either --table"),
         (["train", "hypergrid", "--dim", "0"], "dim must be at least 1"),
         (["train", "hypergrid", "--rewards", "0", "1", "1"], "R0 is 0"),
         (["train", "hypergrid", "--rewards", "1", "2", "3", "4"], "1 to 3 numbers"),

@@ -7,9 +7,15 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("equipoise.cli.demo:demo", "train on small built-in targets and write a report, in minutes"),
     "train": ("equipoise.cli.train:train", "train a sampler on a task, in a new run folder"),
     "resume": ("equipoise.cli.train:resume", "take a run up at its last checkpoint"),
     "evaluate": ("equipoise.cli.evaluate:evaluate", "judge a run's sampler against its target, exactly"),
+    "sample": ("equipoise.cli.sample:sample", "draw objects from a run's sampler"),
+    "plot": ("equipoise.cli.report:plot", "write the figures of runs as PNG files"),
+    "report": ("equipoise.cli.report:report", "write one HTML page of runs and their figures"),
+    "list": ("equipoise.cli.listing:listing", "what can be chosen; or the runs below a folder"),
+    "cite": ("equipoise.cli.listing:cite", "BibTeX of what was used"),
 }
 
 
@@ -31,8 +37,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; a run is taken up by: equipoise resume RUN", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        if debug:
+    except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
+        if debug or (isinstance(error, RuntimeError) and "memory" not in str(error)):
             raise
         print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 1

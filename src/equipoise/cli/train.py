@@ -43,16 +43,14 @@ def train(words: list[str]) -> int:
 def resume(words: list[str]) -> int:
     """`equipoise resume RUN`."""
     chosen = parse(Resume, words, prog="equipoise resume")
-    from equipoise.recipes.runs import open_run
-    from equipoise.training.fit import fit
+    from equipoise.recipes.runs import continue_run, open_run
 
     run = open_run(chosen.run)
     if run.folder.done:
         raise UsageError(f"'{chosen.run}' has ended; judge it with: equipoise evaluate {chosen.run}")
-    run.folder.cut_metrics(run.checkpoint["metrics_bytes"])
     _report(run.warnings)
     print(f"taking up '{chosen.run}' at step {run.loop.step}", file=sys.stderr)
-    fit(run.loop, run.folder, every=run.config.every)
+    continue_run(run)
     _conclude(run.built.evaluate(), chosen.run)
     return 0
 

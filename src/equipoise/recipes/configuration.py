@@ -51,6 +51,20 @@ METHODS: dict[str, tuple[str, str]] = {
 """What each `--method` fills in: the residual, and the estimator of log Z."""
 
 
+_RANGES: dict[str, tuple[float, float]] = {
+    "steps": (1, 10**9),
+    "batch": (1, 10**6),
+    "every": (1, 10**9),
+    "seed": (0, 2**62),
+    "beta": (1e-6, 1e6),
+    "epsilon": (0, 1),
+    "decay": (1e-6, 1e6),
+    "learning_rate": (1e-12, 1e3),
+    "learning_rate_log_z": (0, 1e3),
+}
+"""Least and largest value of a setting: what lies outside is a slip, or would fill the memory."""
+
+
 @dataclass(frozen=True)
 class Training:
     """The flags of every task."""
@@ -96,17 +110,11 @@ class Training:
 
     def __post_init__(self) -> None:
         check(self)
-        for name in ("steps", "batch", "every", "beta", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: a positive number was expected")
-        if not 0 <= self.epsilon <= 1:
-            raise ValueError(f"epsilon is {self.epsilon}: a probability between 0 and 1 was expected")
-        if not self.decay > 0:
-            raise ValueError(f"decay is {self.decay}: a positive number was expected")
-        if self.learning_rate_log_z < 0 or self.seed < 0:
-            raise ValueError("learning_rate_log_z and seed must not be negative")
-        if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"hidden is {self.hidden}: positive widths were expected, for example 256 256")
+        for name, (least, most) in _RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}: a number from {least} to {most} was expected")
+        if not 1 <= len(self.hidden) <= 32 or not 1 <= min(self.hidden) <= max(self.hidden) <= 16384:
+            raise ValueError(f"hidden is {self.hidden}: 1 to 32 widths from 1 to 16384 were expected, as 256 256")
         if (self.loss == "alpha") != (self.order is not None):
             raise ValueError("--order goes with --loss alpha, and --loss alpha needs it: for example --order 0.5")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import inspect
 import math
@@ -15,10 +14,9 @@ import torch
 from torch import Tensor
 
 from equipoise.contracts import Behaviour, Enumerable, Reward
-from equipoise.discrete import exact
+from equipoise.discrete.judge import Judge, source_flow
 from equipoise.discrete.policies.mlp import MLP, Uniform
 from equipoise.discrete.sampler import DiscreteSampler
-from equipoise.evaluation.distances import compare
 from equipoise.objectives import partition
 from equipoise.objectives.divergences import Divergence, divergence
 from equipoise.recipes.configuration import Training
@@ -35,11 +33,21 @@ class DiscreteRun:
     run: Run
     sampler: DiscreteSampler
     reward: Reward
+    judge: Judge
     show: Callable[[Columns], list[str]]
 
     def evaluate(self) -> dict[str, float]:
         """Exact figures of the sampler as it is now."""
-        return self.run.evaluate()
+        return self.judge.figures()
+
+    def table(self, n: int, generator: torch.Generator) -> str:
+        """n objects drawn on-policy, as tab-separated text: object, log_reward, log_probability."""
+        objects = self.sampler.sample(n, generator=generator).objects
+        log_reward = self.reward(objects, None)
+        log_probability = self.judge.log_probability(self.sampler.environment.state_of(objects))
+        columns = zip(self.show(objects), log_reward.tolist(), log_probability.tolist(), strict=True)
+        lines = [f"{shown}\t{reward:.6g}\t{probability:.6g}" for shown, reward, probability in columns]
+        return "\n".join(["object\tlog_reward\tlog_probability", *lines, ""])
 
 
 def build(
@@ -79,7 +87,7 @@ def build(
         state_reward=_state_reward(reward, environment) if state_reward and STATE_REWARD in residual.needs else None,
     )
     term = balance("balance", config.source, sampler, residual, loss, log_z, beta=lambda step, rows: config.beta)
-    evaluate = _evaluation(config, sampler, reward, log_z, relative=STATE_REWARD in residual.needs)
+    judge = Judge(sampler, reward, config.beta, _log_z_now(config, sampler, reward, log_z, residual))
     rates = {"policy": config.learning_rate, "log_z": config.learning_rate_log_z}
     run = Run(
         modules=modules,
@@ -90,9 +98,9 @@ def build(
         steps=config.steps,
         seed=config.seed,
         clip=10.0,
-        evaluate=evaluate,
+        evaluate=judge.figures,
     )
-    return DiscreteRun(run, sampler, reward, show)
+    return DiscreteRun(run, sampler, reward, judge, show)
 
 
 def own_reward(name: str) -> Reward:
@@ -111,14 +119,16 @@ def own_reward(name: str) -> Reward:
         sys.path.insert(0, folder)
     try:
         function = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
         raise ValueError(f"reward '{name}' cannot be loaded: {error}") from error
+    if not callable(function):
+        raise ValueError(f"reward '{name}' is a {type(function).__name__}: a function of objects was expected")
     return wrapped(function)
 
 
 def wrapped(function: Callable[..., Tensor]) -> Reward:
     """A reward of one argument or two as one of two; what it raises is a ValueError that names it."""
-    name = f"{function.__module__}:{getattr(function, '__qualname__', type(function).__name__)}"
+    name = f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__name__)}"
     alone = _takes_one(function)
 
     def reward(objects: Columns, context: Columns = None) -> Tensor:
@@ -182,55 +192,15 @@ def _state_reward(reward: Reward, environment: Enumerable) -> Callable[[Trajecto
     return state_reward
 
 
-def _evaluation(
-    config: Training, sampler: DiscreteSampler, reward: Reward, log_z: LogZ | None, *, relative: bool
-) -> Callable[[], dict[str, float]]:
-    """Exact figures of the sampler against its target; the space is listed at the first call.
-
-    `relative`: the flows are learned relative to the states' own rewards.
-    """
-
-    @functools.cache
-    def space() -> tuple[exact.StateGraph, Tensor, Tensor]:
-        graph = exact.state_graph(_enumerable(sampler))
-        log_reward = exact.log_rewards(graph, reward)
-        log_prior = 0.0 if sampler.prior is None else _log_prior(sampler, graph)
-        return graph, log_reward, config.beta * log_reward + log_prior
-
-    def evaluate() -> dict[str, float]:
-        graph, log_reward, log_target = space()
-        log_pf = exact.log_policy(sampler, graph)
-        model = exact.terminal_distribution(graph, log_pf)
-        estimate = _log_z(sampler, graph, log_pf, config.beta * log_reward, log_z)
-        if relative and "log_flow" in sampler.offers:
-            start = graph.environment.objects(graph.environment.initial(1))
-            estimate += config.beta * float(reward(start, None))
-        return compare(model, log_target, log_reward, estimate)
-
-    return evaluate
-
-
-def _enumerable(sampler: DiscreteSampler) -> Enumerable:
-    environment = sampler.environment
-    assert isinstance(environment, Enumerable)
-    return environment
-
-
-def _log_prior(sampler: DiscreteSampler, graph: exact.StateGraph) -> Tensor:
-    """log of the prior's own probability of each object."""
-    assert sampler.prior is not None
-    prior = DiscreteSampler(graph.environment, sampler.prior)
-    return exact.terminal_distribution(graph, exact.log_policy(prior, graph)).log()
-
-
-def _log_z(
-    sampler: DiscreteSampler, graph: exact.StateGraph, log_pf: Tensor, target: Tensor, log_z: LogZ | None
-) -> float:
-    """The run's estimate: learned; the flow of the source; or else the exact mean of the batch's own (the ELBO)."""
-    if isinstance(log_z, torch.nn.Module):
-        return float(next(log_z.parameters()).detach())
-    if log_z is None:
-        flow = sampler.log_edges(graph.environment.initial(1)).get("log_flow")
-        if flow is not None:
-            return float(flow.detach())
-    return -exact.expected_log_ratio(sampler, graph, log_pf, target)
+def _log_z_now(
+    config: Training, sampler: DiscreteSampler, reward: Reward, log_z: LogZ | None, residual: Residual
+) -> Callable[[], float] | None:
+    """The run's own estimate: learned, or the flow of the source; None where a batch estimates it."""
+    if isinstance(log_z, partition.Learned):
+        return lambda: float(log_z.log_z.detach())
+    if residual.log_z is None:
+        return None
+    start = 0.0
+    if STATE_REWARD in residual.needs:
+        start = config.beta * float(reward(sampler.environment.objects(sampler.environment.initial(1)), None))
+    return lambda: source_flow(sampler, start_reward=start)

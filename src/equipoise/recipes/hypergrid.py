@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from torch import Tensor
 
 from equipoise.contracts import Reward
+from equipoise.discrete import exact
 from equipoise.discrete.environments.hypergrid import LANDSCAPES, Hypergrid
 from equipoise.recipes import configuration
 from equipoise.recipes.configuration import nearest
@@ -24,6 +26,8 @@ def hypergrid(config: configuration.Hypergrid, reward: Callable[..., Tensor] | N
         >>> hypergrid(configuration.Hypergrid(steps=10)).evaluate()["log_z_exact"]  # doctest: +ELLIPSIS
         3.10906...
     """
+    if config.dim > 0 and config.side > 1 and config.dim * math.log(config.side) > math.log(exact.LIMIT / 2):
+        raise ValueError(f"a grid of dim {config.dim} and side {config.side} has more than {exact.LIMIT // 2} points")
     environment = Hypergrid(dim=config.dim, side=config.side)
     chosen = _reward(config) if reward is None else wrapped(reward)
     return build(config, environment, chosen, state_reward=True, show=_show)

@@ -43,20 +43,35 @@ def open_run(path: Path) -> StoredRun:
         ValueError: a configuration that cannot be read, or no whole checkpoint.
     """
     folder = RunFolder.open(path)
-    values = folder.config()
-    name = values.pop("task", None)
-    if not isinstance(name, str):
-        raise ValueError(f"'{path / 'config.yaml'}' names no task")
-    chosen = task(name)
-    config = from_mapping(chosen.config, values)
+    name, config = read_config(path)
     state, checkpoint, warnings = folder.load()
-    built = chosen.build(config)
+    built = task(name).build(config)
     loop = Loop(built.run)
     try:
         loop.load_state_dict(state)
     except (RuntimeError, KeyError, ValueError) as error:
         raise ValueError(f"the checkpoint of '{path}' does not fit its config.yaml: {error}") from error
     return StoredRun(folder, name, config, built, loop, checkpoint, warnings)
+
+
+def continue_run(run: StoredRun) -> None:
+    """Trains an opened run to its end; it ends bit for bit where it would have."""
+    run.folder.cut_metrics(run.checkpoint["metrics_bytes"])
+    fit(run.loop, run.folder, every=run.config.every)
+
+
+def read_config(path: Path) -> tuple[str, Training]:
+    """The task's name and the configuration of a run folder.
+
+    Raises:
+        FileNotFoundError: no run there.
+        ValueError: a configuration that cannot be read.
+    """
+    values = RunFolder.open(path).config()
+    name = values.pop("task", None)
+    if not isinstance(name, str):
+        raise ValueError(f"'{path / 'config.yaml'}' names no task")
+    return name, from_mapping(task(name).config, values)
 
 
 def train(config: Training, *, reward: Callable[..., Tensor] | None = None) -> DiscreteRun:

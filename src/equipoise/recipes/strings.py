@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ def strings(config: configuration.Strings, reward: Callable[..., Tensor] | None 
         if not config.alphabet or not config.length:
             raise ValueError("a reward of your own on strings needs --alphabet and --length: for example ACGT and 6")
         alphabet, length = _letters(config.alphabet), config.length
+        _require_listable(len(alphabet), length)
         chosen = own_reward(config.reward) if reward is None else wrapped(reward)
     environment = GROWTH[config.growth](letters=len(alphabet), length=length)
     return build(config, environment, chosen, show=lettered(alphabet))
@@ -128,9 +130,8 @@ def _text(path: Path, alphabet: str | None, missing: float | None) -> Table:
         raise ValueError(f"'{path}' holds no string: one string and its reward a line was expected")
     letters = _letters(alphabet or "".join(sorted({letter for word in rows for letter in word})))
     length = len(next(iter(rows)))
+    _require_listable(len(letters), length)
     size = len(letters) ** length
-    if size > LARGEST:
-        raise ValueError(f"'{path}': {len(letters)} letters, length {length}: more than {LARGEST} strings")
     number = {letter: place for place, letter in enumerate(letters)}
     rewards = torch.full((size,), 0.0 if missing is None else missing, dtype=torch.float64)
     for word, (line, value) in rows.items():
@@ -184,6 +185,13 @@ def _letters(alphabet: str) -> str:
     if len(alphabet) < 2 or len(set(alphabet)) < len(alphabet):
         raise ValueError(f"alphabet '{alphabet}': at least two letters, each once, were expected")
     return alphabet
+
+
+def _require_listable(letters: int, length: int) -> None:
+    if length < 1 or length * math.log(letters) > math.log(LARGEST):
+        raise ValueError(
+            f"{letters} letters, length {length}: at least one and at most {LARGEST} strings were expected"
+        )
 
 
 def _power(base: int, size: int) -> int | None:

@@ -107,7 +107,7 @@ class RunFolder:
         for path in sorted((self.path / "checkpoints").glob("step-*.safetensors"), reverse=True):
             try:
                 return *_read_checkpoint(path), warnings
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError, TypeError) as error:
                 warnings.append(f"checkpoint '{path}' cannot be used ({error}); the one before is")
         raise ValueError(f"'{self.path}' has no whole checkpoint; it cannot be taken up: train again in another folder")
 
@@ -179,6 +179,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     about = json.loads(path.with_suffix(".json").read_text())
+    if not isinstance(about["metrics_bytes"], int):
+        raise ValueError("its json is damaged")
     blob = path.read_bytes()
     if hashlib.sha256(blob).hexdigest() != about["sha256"]:
         raise ValueError("its sha256 is not the one that was noted: truncated or changed")

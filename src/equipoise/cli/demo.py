@@ -1,0 +1,49 @@
+"""`equipoise demo`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from equipoise.cli.flags import parse
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Trains samplers on small built-in targets, judges them exactly and writes a report. Run again, it goes on."""
+
+    out: Path = Path("demo")
+    """folder of the runs and of report.html"""
+
+
+def demo(words: list[str]) -> int:
+    """`equipoise demo [--out FOLDER]`."""
+    chosen = parse(Demo, words, prog="equipoise demo")
+    from equipoise.plots.report import write_report
+    from equipoise.recipes.demonstration import PARTS, Part, demonstrate
+    from equipoise.recipes.runs import StoredRun
+
+    began = time.monotonic()
+    print(f"{len(PARTS)} samplers, each judged against its target over every object there is.\n")
+
+    def begin(part: Part) -> None:
+        print(f"{part.name}: {part.about}", flush=True)
+
+    def judged(part: Part, run: StoredRun) -> None:
+        figures = run.built.evaluate()
+        objects = len(run.built.judge.log_target)
+        print(
+            f"  total variation {figures['total_variation']:.5f} over {objects:,} objects\n"
+            f"  log Z {figures['log_z']:.5f}, exactly {figures['log_z_exact']:.5f}\n"
+            f"  mean reward {figures['mean_reward']:.5f}, exactly {figures['mean_reward_exact']:.5f}\n",
+            flush=True,
+        )
+
+    paths = demonstrate(chosen.out, begin, judged)
+    report = chosen.out / "report.html"
+    for warning in write_report(paths, report):
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"{time.monotonic() - began:.0f} seconds. The report: {report}")
+    return 0

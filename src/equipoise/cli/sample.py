@@ -1,0 +1,50 @@
+"""`equipoise sample`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from equipoise.cli.flags import parse
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draws objects from a run's sampler: one a line, with log R and the sampler's own log-probability (nats)."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """run folder"""
+    n: int = 10
+    """how many"""
+    seed: int = 0
+    """of the draw"""
+    out: Path | None = None
+    """file to write (default: the terminal)"""
+
+
+def sample(words: list[str]) -> int:
+    """`equipoise sample RUN [--n N] [--seed S] [--out FILE]`."""
+    chosen = parse(Sample, words, prog="equipoise sample")
+    if chosen.n < 1 or chosen.seed < 0:
+        raise ValueError(f"n is {chosen.n} and seed {chosen.seed}: at least one draw, and a seed not negative")
+    if chosen.out is not None and chosen.out.exists():
+        raise FileExistsError(f"'{chosen.out}' exists and is not overwritten: give another --out")
+    from equipoise.recipes.runs import open_run
+    from equipoise.training.folder import write_whole
+    from equipoise.training.loop import generator
+
+    run = open_run(chosen.run)
+    for warning in run.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    text = run.built.table(chosen.n, generator(chosen.seed, "sample"))
+    if chosen.out is None:
+        print(text, end="")
+    else:
+        chosen.out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(chosen.out, text.encode())
+        print(chosen.out)
+    return 0

@@ -1,0 +1,80 @@
+"""What a sampler over a listed space is held to: its target, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from equipoise.contracts import Enumerable, Reward
+from equipoise.discrete import exact
+from equipoise.discrete.sampler import DiscreteSampler
+from equipoise.evaluation.distances import compare
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Exact figures of a sampler against R^beta, or against its prior times R^beta. The space is listed on first use.
+
+    Attributes:
+        sampler: over an environment that can list its states.
+        reward: log R.
+        beta: the reward's exponent.
+        log_z: the run's own estimate of log Z as it is now; None: its exact mean over the sampler's trajectories is
+            taken, E[target - log P_F + log P_ref], which is what a batch's own estimator estimates (the ELBO).
+    """
+
+    sampler: DiscreteSampler
+    reward: Reward
+    beta: float
+    log_z: Callable[[], float] | None = None
+
+    @cached_property
+    def graph(self) -> exact.StateGraph:
+        """The space."""
+        environment = self.sampler.environment
+        if not isinstance(environment, Enumerable):
+            raise ValueError(f"{type(environment).__name__} cannot list its states, so nothing can be judged exactly")
+        return exact.state_graph(environment)
+
+    @cached_property
+    def log_reward(self) -> Tensor:
+        """(objects,) log R."""
+        return exact.log_rewards(self.graph, self.reward)
+
+    @cached_property
+    def log_target(self) -> Tensor:
+        """(objects,) log of the unnormalised target."""
+        target = self.beta * self.log_reward
+        if self.sampler.prior is None:
+            return target
+        prior = DiscreteSampler(self.sampler.environment, self.sampler.prior)
+        return target + exact.terminal_distribution(self.graph, exact.log_policy(prior, self.graph)).log()
+
+    def distribution(self) -> Tensor:
+        """(objects,) the sampler's own probability of each object, as it is now."""
+        return exact.terminal_distribution(self.graph, exact.log_policy(self.sampler, self.graph))
+
+    def log_probability(self, states: Tensor) -> Tensor:
+        """(n,) log of the sampler's own probability of the objects at terminal states."""
+        return self.distribution().log()[self.graph.environment.index(states) - self.graph.inner]
+
+    def figures(self) -> dict[str, float]:
+        """Distances to the target, log Z and mean reward (see `evaluation.distances.compare`)."""
+        log_pf = exact.log_policy(self.sampler, self.graph)
+        model = exact.terminal_distribution(self.graph, log_pf)
+        if self.log_z is not None:
+            estimate = self.log_z()
+        else:
+            target = self.beta * self.log_reward
+            estimate = -exact.expected_log_ratio(self.sampler, self.graph, log_pf, target)
+        return compare(model, self.log_target, self.log_reward, estimate)
+
+
+def source_flow(sampler: DiscreteSampler, *, start_reward: float = 0.0) -> float:
+    """log F of the source, which is log Z where flows are learned; plus `start_reward`, to which they may be relative."""
+    with torch.no_grad():
+        return float(sampler.log_edges(sampler.environment.initial(1))["log_flow"]) + start_reward

@@ -1,0 +1,166 @@
+"""The papers behind each method, loss and task: what `equipoise cite` prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper, by the facts that a bibliography needs."""
+
+    key: str
+    authors: str
+    title: str
+    year: int
+    arxiv: str
+
+    def bibtex(self) -> str:
+        """The BibTeX entry."""
+        fields = {
+            "author": self.authors,
+            "title": f"{{{self.title}}}",
+            "year": str(self.year),
+            "eprint": self.arxiv,
+            "archivePrefix": "arXiv",
+        }
+        body = "\n".join(f"  {name} = {{{value}}}," for name, value in fields.items())
+        return f"@misc{{{self.key},\n{body}\n}}"
+
+
+PAPERS: dict[str, Paper] = {
+    paper.key: paper
+    for paper in (
+        Paper(
+            "bengio2021flow",
+            "Bengio, Emmanuel and Jain, Moksh and Korablyov, Maksym and Precup, Doina and Bengio, Yoshua",
+            "Flow Network based Generative Models for Non-Iterative Diverse Candidate Generation",
+            2021,
+            "2106.04399",
+        ),
+        Paper(
+            "bengio2021foundations",
+            "Bengio, Yoshua and Lahlou, Salem and Deleu, Tristan and Hu, Edward J. and Tiwari, Mo and Bengio, Emmanuel",
+            "GFlowNet Foundations",
+            2021,
+            "2111.09266",
+        ),
+        Paper(
+            "malkin2022trajectory",
+            "Malkin, Nikolay and Jain, Moksh and Bengio, Emmanuel and Sun, Chen and Bengio, Yoshua",
+            "Trajectory balance: Improved credit assignment in GFlowNets",
+            2022,
+            "2201.13259",
+        ),
+        Paper(
+            "deleu2022bayesian",
+            "Deleu, Tristan and G{\\'o}is, Ant{\\'o}nio and Emezue, Chris and Rankawat, Mansi and "
+            "Lacoste-Julien, Simon and Bauer, Stefan and Bengio, Yoshua",
+            "Bayesian Structure Learning with Generative Flow Networks",
+            2022,
+            "2202.13903",
+        ),
+        Paper(
+            "madan2022learning",
+            "Madan, Kanika and Rector-Brooks, Jarrid and Korablyov, Maksym and Bengio, Emmanuel and Jain, Moksh and "
+            "Nica, Andrei and Bosc, Tom and Bengio, Yoshua and Malkin, Nikolay",
+            "Learning GFlowNets from partial episodes for improved convergence and stability",
+            2022,
+            "2209.12782",
+        ),
+        Paper(
+            "pan2023better",
+            "Pan, Ling and Malkin, Nikolay and Zhang, Dinghuai and Bengio, Yoshua",
+            "Better Training of GFlowNets with Local Credit and Incomplete Trajectories",
+            2023,
+            "2302.01687",
+        ),
+        Paper(
+            "zhang2023robust",
+            "Zhang, David W. and Rainone, Corrado and Peschl, Markus and Bondesan, Roberto",
+            "Robust Scheduling with GFlowNets",
+            2023,
+            "2302.05446",
+        ),
+        Paper(
+            "shen2023towards",
+            "Shen, Max W. and Bengio, Emmanuel and Hajiramezanali, Ehsan and Loukas, Andreas and Cho, Kyunghyun and "
+            "Biancalani, Tommaso",
+            "Towards Understanding and Improving GFlowNet Training",
+            2023,
+            "2305.07170",
+        ),
+        Paper(
+            "venkatraman2024amortizing",
+            "Venkatraman, Siddarth and Jain, Moksh and Scimeca, Luca and Kim, Minsu and others",
+            "Amortizing intractable inference in diffusion models for vision, language, and control",
+            2024,
+            "2405.20971",
+        ),
+        Paper(
+            "hu2024beyond",
+            "Hu, Rui and Zhang, Yifan and Li, Zhuoran and Huang, Longbo",
+            "Beyond Squared Error: Exploring Loss Design for Enhanced Training of Generative Flow Networks",
+            2024,
+            "2410.02596",
+        ),
+        Paper(
+            "deleu2025relative",
+            "Deleu, Tristan and others",
+            "Relative Trajectory Balance is equivalent to Trust-PCL",
+            2025,
+            "2509.01632",
+        ),
+        Paper(
+            "fawkes2026ftb",
+            "Fawkes, Jake and Hartford, Jason",
+            "f-Trajectory Balance: A Loss Family for Tuning GFlowNets, Generative Models, and LLMs with Off- and "
+            "On-Policy Data",
+            2026,
+            "2605.15417",
+        ),
+    )
+}
+
+_METHODS: dict[str, tuple[str, ...]] = {
+    "tb": ("malkin2022trajectory",),
+    "vargrad": ("zhang2023robust", "malkin2022trajectory"),
+    "db": ("bengio2021foundations",),
+    "modified_db": ("deleu2022bayesian",),
+    "fl_db": ("pan2023better",),
+    "subtb": ("madan2022learning",),
+    "fm": ("bengio2021flow",),
+    "rtb": ("venkatraman2024amortizing", "deleu2025relative"),
+}
+_RESIDUALS = {
+    "trajectory": "tb",
+    "relative": "rtb",
+    "detailed": "db",
+    "modified_detailed": "modified_db",
+    "forward_looking": "fl_db",
+    "sub_trajectory": "subtb",
+    "flow_matching": "fm",
+}
+_TASKS = {"hypergrid": ("bengio2021flow", "malkin2022trajectory"), "tfbind8": ("shen2023towards",), "strings": ()}
+
+
+def papers_of(*, task: str, residual: str, loss: str, log_z: str) -> list[Paper]:
+    """The papers of a run's choices, each once."""
+    keys = [*_TASKS.get(task, ()), *_METHODS[_RESIDUALS[residual]]]
+    keys += ["fawkes2026ftb"] if loss != "reverse_kl" or log_z == "deviation" else []
+    keys += ["hu2024beyond"] if loss == "shifted_cosh" else []
+    keys += ["zhang2023robust"] if log_z == "group_mean" else []
+    return [PAPERS[key] for key in dict.fromkeys(keys)]
+
+
+def papers_named(name: str) -> list[Paper]:
+    """The papers of a method, residual or task, or one paper by its key; empty where the name is unknown."""
+    if name in PAPERS:
+        return [PAPERS[name]]
+    keys = _METHODS.get(_RESIDUALS.get(name, name)) or _TASKS.get(name, ())
+    return [PAPERS[key] for key in keys]
+
+
+def names() -> list[str]:
+    """Every name that `papers_named` knows."""
+    return [*_METHODS, *_RESIDUALS, *(name for name, keys in _TASKS.items() if keys), *PAPERS]
