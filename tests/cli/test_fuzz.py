@@ -18,10 +18,29 @@ import yaml
 from equipoise.cli import main
 
 JUNK = (
-    "", "0", "-1", "1e999", "-1e-9", "nan", "inf", "None", "null", "true", "[]", "{}", "[1, [2]]", "~", "'", '"', "%", "\x07",
-    "99999999999999999999999", "3.5", "alpha", "reverse_kl", "deviation", "flow", "detailed", "--", "-", "--steps", "é",
-    "!!python/object/apply:os.getcwd []", "&a *a", "os:system", "math:inf", "equipoise.recipes.demonstration:motif", "/", "..",
-)  # fmt: skip
+    *(
+        "",
+        "0",
+        "-1",
+        "1e999",
+        "-1e-9",
+        "nan",
+        "inf",
+        "None",
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "[1, [2]]",
+        "~",
+        "'",
+        '"',
+        "%",
+    ),
+    *("99999999999999999999999", "3.5", "alpha", "reverse_kl", "deviation", "flow", "detailed", "--", "-", "--steps"),
+    *("\x07", "é", "!!python/object/apply:os.getcwd []", "&a *a", "os:system", "math:inf", "/", ".."),
+    "equipoise.recipes.demonstration:motif",
+)
 TINY = ["--steps", "2", "--every", "1", "--batch", "4", "--hidden", "4"]
 
 

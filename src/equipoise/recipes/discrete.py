@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -118,7 +119,7 @@ def own_reward(name: str) -> Reward:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        function = getattr(importlib.import_module(module_name), attribute)
+        function: Any = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:
         raise ValueError(f"reward '{name}' cannot be loaded: {error}") from error
     if not callable(function):

@@ -153,16 +153,15 @@ def _text(path: Path, alphabet: str | None, missing: float | None) -> Table:
 def _rows(path: Path, lines: list[str]) -> dict[str, tuple[int, float]]:
     """Each string with its line and reward."""
     rows: dict[str, tuple[int, float]] = {}
+    content = [(line, text.strip()) for line, text in enumerate(lines, 1) if text.strip() and not text.startswith("#")]
     length = None
-    for line, text in enumerate(lines, 1):
-        words = re.split(r"[\s,;]+", text.strip())
-        if not text.strip() or text.startswith("#"):
-            continue
+    for place, (line, text) in enumerate(content):
+        words = re.split(r"[\s,;]+", text)
         value = _number(words[1]) if len(words) == 2 else None
-        if value is None and line == 1:
+        if value is None and place == 0:
             continue
         if value is None:
-            raise ValueError(f"'{path}', line {line}: '{text.strip()[:60]}': a string and a number were expected")
+            raise ValueError(f"'{path}', line {line}: '{text[:60]}': a string and a number were expected")
         if not 0 < value < float("inf"):
             raise ValueError(f"'{path}', line {line}: the reward is {words[1]}; a positive number was expected")
         length = length or len(words[0])
