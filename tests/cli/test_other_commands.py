@@ -86,7 +86,7 @@ WORDS = [f"{a}{b}\t{1 + 2 * (a == b)}" for a in "XYZ" for b in "XYZ"]
 def test_a_table_of_ones_own_is_the_target(tmp_path: Path, capsys: pytest.CaptureFixture[str], growth: str) -> None:
     table = words_table(tmp_path / "table.tsv", ["# a comment", "word reward", *WORDS])
     out = str(tmp_path / "a")
-    more = ["--learning-rate", "0.01", "--growth", growth]
+    more = ["--learning-rate", "0.01", "--batch", "16", "--hidden", "32", "--growth", growth]
     assert main(["train", "strings", "--table", str(table), *TINY, "--steps", "300", *more, "--out", out]) == 0
     shown = output(capsys, "evaluate", out, "--json")
     figures = {entry.split(":")[0].strip(' "{'): float(entry.split(":")[1].strip(" }\n")) for entry in shown.split(",")}
