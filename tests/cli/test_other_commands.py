@@ -197,3 +197,13 @@ def test_help_and_lists_import_no_torch() -> None:
     code = "import sys; from equipoise.cli import main; main({}); assert 'torch' not in sys.modules, sys.modules"
     for words in (["--help"], ["train", "--help"], ["list"], ["cite", "tb"]):
         subprocess.run([sys.executable, "-c", code.format(words)], check=True, capture_output=True)
+
+
+def test_the_flags_name_exactly_what_there_is() -> None:
+    from equipoise.objectives.names import DIVERGENCES, ESTIMATORS
+    from equipoise.recipes.configuration import LogZName, ResidualName
+    from equipoise.training.balance import RESIDUALS
+
+    assert set(LossName.__args__) == set(DIVERGENCES)
+    assert set(LogZName.__args__) == {*ESTIMATORS, "flow"}
+    assert set(ResidualName.__args__) == set(RESIDUALS)

@@ -13,7 +13,6 @@ from torch import Tensor
 from equipoise.objectives.divergences import Divergence, divergence
 
 FLOAT = torch.float64
-TIGHT = {"rtol": 1e-10, "atol": 1e-12}
 
 # f of the f-divergence E_target f(model / target), each written down from its definition.
 GENERATORS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -29,6 +28,11 @@ GENERATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "shifted_cosh": lambda u: (u**2 - 1) / 2 - u.log(),
 }
 STRICT = [name for name in GENERATORS if name != "total_variation"]
+
+
+def agree(actual: Tensor | tuple[Tensor, ...], expected: Tensor | tuple[Tensor, ...]) -> None:
+    """Fail unless two sides of an identity are the same number, rounding apart."""
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)
 
 
 def alpha_generator(order: float) -> Callable[[Tensor], Tensor]:

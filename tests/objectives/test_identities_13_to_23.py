@@ -10,7 +10,7 @@ from torch import Tensor
 
 from equipoise.objectives import policy_gradient, residuals, trust_pcl
 from equipoise.objectives.divergences import Divergence, divergence
-from objectives.problems import FLOAT, STRICT, TIGHT, Choice, Grid, choice, every_loss, grid, kl, label
+from objectives.problems import FLOAT, STRICT, Choice, Grid, agree, choice, every_loss, grid, kl, label
 
 ALPHA, BETA = 0.4, 2.5
 
@@ -30,18 +30,18 @@ def posterior(problem: Choice) -> Tensor:
 
 @pytest.mark.parametrize("behaviour", [0, 1, 2])
 def test_trust_pcl_is_alpha_squared_rtb_on_every_trajectory(behaviour: int) -> None:
-    """Identity 13: equal half squares up to alpha^2, policy gradients alpha^2, value gradients alpha, on any samples."""
+    """Identity 13: equal half squares up to alpha^2, policy gradients alpha^2, value gradients alpha, any samples."""
     problem = choice(seed=behaviour)
     log_z = torch.tensor(0.3, dtype=FLOAT, requires_grad=True)
     v_soft = (log_z.detach() * ALPHA).requires_grad_()
     rtb = residuals.relative_trajectory_balance(log_z, problem.log_p, prior(problem), problem.log_reward, BETA) ** 2 / 2
     pcl = trust_pcl.consistency(v_soft, problem.log_p, prior(problem), problem.log_reward, ALPHA) ** 2 / 2
-    torch.testing.assert_close(pcl, ALPHA**2 * rtb, **TIGHT)
+    agree(pcl, ALPHA**2 * rtb)
     samples = torch.rand(len(rtb), dtype=FLOAT, generator=torch.Generator().manual_seed(behaviour))
     rtb_gradients = torch.autograd.grad((samples * rtb).sum(), (problem.logits, log_z))
     pcl_gradients = torch.autograd.grad((samples * pcl).sum(), (problem.logits, v_soft))
-    torch.testing.assert_close(pcl_gradients[0], ALPHA**2 * rtb_gradients[0], **TIGHT)
-    torch.testing.assert_close(pcl_gradients[1], ALPHA * rtb_gradients[1], **TIGHT)
+    agree(pcl_gradients[0], ALPHA**2 * rtb_gradients[0])
+    agree(pcl_gradients[1], ALPHA * rtb_gradients[1])
 
 
 @pytest.mark.parametrize(("log_z", "beta"), [(2.0, 0.5), (-1.3, 0.7), (0.0, 3.0)])
@@ -58,7 +58,7 @@ def test_the_return_of_kl_regularised_rl_is_the_soft_value_minus_a_kl() -> None:
     problem = choice()
     returned = (problem.log_p.exp() * problem.log_reward).sum() - ALPHA * kl(problem.log_p, prior(problem))
     expected = soft_value(problem) - ALPHA * kl(problem.log_p, posterior(problem))
-    torch.testing.assert_close(returned, expected, **TIGHT)
+    agree(returned, expected)
 
 
 @pytest.mark.parametrize("baseline", [-4.0, 0.0, 2.0])
@@ -69,7 +69,7 @@ def test_reinforce_with_the_kl_in_the_reward_ascends_the_return_for_any_baseline
     coefficient = policy_gradient.reinforce_kl(log_ratio, baseline="none") - baseline
     gradient = problem.gradient((problem.p * coefficient * problem.log_p).sum())
     returned = (problem.log_p.exp() * problem.log_reward).sum() - ALPHA * kl(problem.log_p, prior(problem))
-    torch.testing.assert_close(gradient, -problem.gradient(returned) / ALPHA, **TIGHT)
+    agree(gradient, -problem.gradient(returned) / ALPHA)
 
 
 def test_the_kl_estimates_as_losses_follow_nothing_the_reverse_and_the_forward_kl() -> None:
@@ -82,7 +82,7 @@ def test_the_kl_estimates_as_losses_follow_nothing_the_reverse_and_the_forward_k
     }
     for term, gradient in expected.items():
         on_policy = problem.gradient((problem.p * term(problem.log_p, prior(problem))).sum())
-        torch.testing.assert_close(on_policy, gradient, **TIGHT)
+        agree(on_policy, gradient)
 
 
 @pytest.mark.parametrize("name", [*STRICT, "huber", "alpha"])
@@ -123,7 +123,7 @@ def test_weighted_by_the_likelihood_ratio_any_samples_give_the_divergence_gradie
     gradient = problem.gradient((samples * (problem.p / samples) * loss.loss(residual)).sum())
     target = problem.log_target.exp()
     expected = problem.gradient((target * f(problem.log_p.exp() / target)).sum())
-    torch.testing.assert_close(gradient, expected, **TIGHT)
+    agree(gradient, expected)
 
 
 def test_a_quarter_of_the_squared_difference_of_two_draws_has_the_kl_gradient() -> None:
@@ -135,7 +135,7 @@ def test_a_quarter_of_the_squared_difference_of_two_draws_has_the_kl_gradient() 
     pairs = residuals.pairwise(log_ratio.T, log_ratio)
     weights = problem.p[:, None] * problem.p
     expected = problem.gradient(kl(problem.log_p, problem.log_target))
-    torch.testing.assert_close(problem.gradient((weights * pairs**2 / 4).sum()), expected, **TIGHT)
+    agree(problem.gradient((weights * pairs**2 / 4).sum()), expected)
 
 
 def test_dpo_with_bradley_terry_labels_is_minimised_by_the_rtb_posterior() -> None:
@@ -173,13 +173,13 @@ def test_residuals_of_trajectories_and_segments_are_sums_of_those_of_edges() -> 
     flow, pf, pb = flows(graph), graph.log_pf, graph.log_pb
     edges, _ = residuals.detailed_balance(flow, pf, pb, graph.target, graph.length)
     whole = residuals.trajectory_balance(flow[:, 0], pf.sum(1), pb.sum(1), graph.target)
-    torch.testing.assert_close(whole, edges.sum(1), **TIGHT)
+    agree(whole, edges.sum(1))
     segments, _ = residuals.sub_trajectory_balance(flow, pf, pb, graph.target, graph.length)
     column = 0
     for start in range(graph.steps):
         for end in range(start + 1, graph.steps + 1):
             summed = torch.where(end <= graph.length, edges[:, start:end].sum(1), 0.0)
-            torch.testing.assert_close(segments[:, column], summed, **TIGHT)
+            agree(segments[:, column], summed)
             column += 1
     assert column == segments.shape[1]
 
@@ -194,8 +194,8 @@ def test_soft_q_learning_is_detailed_balance_of_the_flow_its_values_define() -> 
     flow = values.logsumexp(1)[graph.state]
     policy = graph.pick(values.log_softmax(1), graph.state[:, :-1])
     balance, expected_weights = residuals.detailed_balance(flow, policy, graph.log_pb, graph.target, graph.length)
-    torch.testing.assert_close(soft_q, balance, **TIGHT)
-    torch.testing.assert_close(weights, expected_weights, **TIGHT)
+    agree(soft_q, balance)
+    agree(weights, expected_weights)
 
 
 def test_flow_matching_is_detailed_balance_of_the_policies_its_edge_flows_define() -> None:
@@ -216,7 +216,7 @@ def test_flow_matching_is_detailed_balance_of_the_policies_its_edge_flows_define
         outflow[graph.state], policy, graph.pick(entered, graph.state[:, 1:]), graph.target, graph.length
     )
     matching, _ = residuals.flow_matching(log_inflow, outflow[graph.state], graph.target, graph.length)
-    torch.testing.assert_close(matching, balance, **TIGHT)
+    agree(matching, balance)
 
 
 def test_path_consistency_is_minus_alpha_sub_trajectory_balance() -> None:
@@ -227,4 +227,4 @@ def test_path_consistency_is_minus_alpha_sub_trajectory_balance() -> None:
     reward = (ALPHA * graph.log_pb).scatter_add(1, graph.length[:, None] - 1, at_the_stop)
     consistency, _ = trust_pcl.path_consistency(ALPHA * flow, graph.log_pf, reward, graph.length, alpha=ALPHA)
     segments, _ = residuals.sub_trajectory_balance(flow, graph.log_pf, graph.log_pb, graph.target, graph.length)
-    torch.testing.assert_close(consistency, -ALPHA * segments, **TIGHT)
+    agree(consistency, -ALPHA * segments)

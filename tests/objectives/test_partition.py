@@ -16,7 +16,7 @@ import equipoise.partition
 from equipoise.objectives import partition, residuals
 from equipoise.objectives.divergences import DIVERGENCES, Divergence, divergence
 from equipoise.partition import group_mean
-from objectives.problems import FLOAT, TIGHT, label
+from objectives.problems import FLOAT, agree, label
 
 LOSSES = [
     *(divergence(name) for name in DIVERGENCES if name != "alpha"),
@@ -61,8 +61,8 @@ def test_an_estimate_is_that_of_each_group_by_itself(name: str) -> None:
     for name_of_group in group.unique():
         rows = group == name_of_group
         expected[rows] = torch.tensor(by_hand(name, x[rows].tolist()), dtype=FLOAT)
-    torch.testing.assert_close(ESTIMATES[name](x, group), expected, **TIGHT)
-    torch.testing.assert_close(ESTIMATES[name](x, None), torch.tensor(by_hand(name, x.tolist()), dtype=FLOAT), **TIGHT)
+    agree(ESTIMATES[name](x, group), expected)
+    agree(ESTIMATES[name](x, None), torch.tensor(by_hand(name, x.tolist()), dtype=FLOAT))
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=label)
@@ -83,7 +83,7 @@ def test_the_deviation_constant_is_the_best_of_all_constants(loss: Divergence) -
     x, _ = sample(seed=3)
     constant = partition.deviation_constant(x, loss)
     best = partition.deviation(x, loss).mean()
-    torch.testing.assert_close(best, loss.loss(x + constant).mean(), **TIGHT)
+    agree(best, loss.loss(x + constant).mean())
     for shift in torch.linspace(-5, 5, 41, dtype=FLOAT):
         assert float(loss.loss(x + constant + shift).mean()) >= float(best) - 1e-12
 
@@ -120,9 +120,9 @@ def test_the_median_of_an_even_group_is_the_midpoint_as_are_all_intervals_of_min
     assert partition.deviation_constant(x, "total_variation").tolist() == [-1.5] * 4
     assert partition.deviation_constant(x[:3], "total_variation").tolist() == [-1.0] * 3
     far = torch.tensor([0.0, 10.0], dtype=FLOAT)
-    torch.testing.assert_close(partition.deviation_constant(far, "huber"), torch.full_like(far, -5.0), **TIGHT)
+    agree(partition.deviation_constant(far, "huber"), torch.full_like(far, -5.0))
     near = torch.tensor([0.1, 0.2], dtype=FLOAT)
-    torch.testing.assert_close(partition.deviation_constant(near, "clipped"), torch.full_like(near, -0.15), **TIGHT)
+    agree(partition.deviation_constant(near, "clipped"), torch.full_like(near, -0.15))
 
 
 @pytest.mark.parametrize("name", ESTIMATES)
@@ -156,9 +156,9 @@ def test_estimates_move_with_the_rows(name: str, seed: int, order: list[int]) ->
 def test_the_names_of_groups_and_their_interleaving_do_not_matter(name: str, seed: int, shift: int) -> None:
     x, group = sample(seed)
     renamed = torch.where(group == 7, 100, shift * 10 - group % 7)
-    torch.testing.assert_close(ESTIMATES[name](x, renamed), ESTIMATES[name](x, group), **TIGHT)
+    agree(ESTIMATES[name](x, renamed), ESTIMATES[name](x, group))
     together = group.argsort(stable=True)
-    torch.testing.assert_close(ESTIMATES[name](x, group)[together], ESTIMATES[name](x[together], group[together]), **TIGHT)
+    agree(ESTIMATES[name](x, group)[together], ESTIMATES[name](x[together], group[together]))
 
 
 @given(
@@ -277,7 +277,7 @@ def test_pairwise_residuals_are_differences_within_the_group() -> None:
     residual = x + partition.pairwise(x, group)
     rows = (group == 7).nonzero()[:, 0]
     expected = residuals.pairwise(x[rows], x[rows.flip(0)])
-    torch.testing.assert_close(residual[rows], expected, **TIGHT)
+    agree(residual[rows], expected)
 
 
 def test_the_short_path_gives_the_same_names() -> None:

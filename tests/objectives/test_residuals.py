@@ -15,7 +15,7 @@ from equipoise.objectives import residuals
 from equipoise.objectives.divergences import divergence
 from equipoise.objectives.names import WEIGHTINGS
 from equipoise.objectives.trust_pcl import path_consistency
-from objectives.problems import FLOAT, TIGHT, Grid, grid
+from objectives.problems import FLOAT, Grid, agree, grid
 
 Steps = Callable[[Grid, Tensor], tuple[Tensor, Tensor]]
 
@@ -73,7 +73,7 @@ def test_the_flow_of_the_target_balances_whole_trajectories_and_draws_the_target
     values = residuals.trajectory_balance(flow[0], log_pf, log_pb, graph.target)
     torch.testing.assert_close(values, torch.zeros_like(values), atol=1e-12, rtol=0)
     marginal = torch.zeros(graph.side**2, dtype=FLOAT).index_add(0, graph.objects, log_pf.exp())
-    torch.testing.assert_close(marginal, graph.log_reward.softmax(0), **TIGHT)
+    agree(marginal, graph.log_reward.softmax(0))
 
 
 def test_a_perturbed_policy_is_out_of_balance_on_the_edges_that_it_changed() -> None:
@@ -99,11 +99,11 @@ def test_guided_balance_draws_the_target_whatever_the_guide_and_without_it_is_tr
     values = guided(log_z, log_pf, log_pb, log_guide, graph.target, mix=1.0)
     torch.testing.assert_close(values, torch.zeros_like(values), atol=1e-12, rtol=0)
     marginal = torch.zeros(graph.side**2, dtype=FLOAT).index_add(0, graph.objects, log_pf.exp())
-    torch.testing.assert_close(marginal, graph.log_reward.softmax(0), **TIGHT)
+    agree(marginal, graph.log_reward.softmax(0))
     half = guided(log_z, log_pf, log_pb, log_guide, graph.target, mix=0.5)
     plain = residuals.trajectory_balance(log_z, log_pf, log_pb, graph.target)
-    torch.testing.assert_close(guided(log_z, log_pf, log_pb, log_guide, graph.target, mix=0.0), plain, **TIGHT)
-    torch.testing.assert_close(half, (plain + values) / 2, **TIGHT)
+    agree(guided(log_z, log_pf, log_pb, log_guide, graph.target, mix=0.0), plain)
+    agree(half, (plain + values) / 2)
 
 
 def test_modified_detailed_balance_is_detailed_balance_of_the_flow_that_stopping_defines() -> None:
@@ -114,11 +114,11 @@ def test_modified_detailed_balance_is_detailed_balance_of_the_flow_that_stopping
     flow = state_target(graph) - stops(graph)
     plain, _ = residuals.detailed_balance(flow, graph.log_pf, graph.log_pb, graph.target, graph.length)
     edge = torch.arange(graph.steps) < graph.length[:, None] - 1
-    torch.testing.assert_close(modified, torch.where(edge, plain, 0.0), **TIGHT)
+    agree(modified, torch.where(edge, plain, 0.0))
     at_once = graph.length == 1
     assert at_once.any() and bool((modified[at_once] == 0).all())
     assert weights[at_once].tolist() == [[1.0] + [0.0] * (graph.steps - 1)]
-    torch.testing.assert_close(weights[~at_once], edge[~at_once] / (graph.length[~at_once, None] - 1).double(), **TIGHT)
+    agree(weights[~at_once], edge[~at_once] / (graph.length[~at_once, None] - 1).double())
 
 
 def test_forward_looking_balance_without_partial_rewards_is_detailed_balance() -> None:
@@ -127,7 +127,7 @@ def test_forward_looking_balance_without_partial_rewards_is_detailed_balance() -
     partial = torch.zeros_like(flow).scatter(1, graph.length[:, None], graph.target[:, None])
     looking = residuals.forward_looking_balance(flow, graph.log_pf, graph.log_pb, partial, graph.length)
     plain = residuals.detailed_balance(flow, graph.log_pf, graph.log_pb, graph.target, graph.length)
-    torch.testing.assert_close(looking, plain, **TIGHT)
+    agree(looking, plain)
 
 
 @pytest.mark.parametrize("name", [*STEPWISE, "flow_matching", "soft_q", "path"])
@@ -170,7 +170,7 @@ def test_nothing_is_read_beyond_the_length(name: str) -> None:
     assert torch.equal(clean[0], spoilt[0]) and torch.equal(clean[1], spoilt[1])
     for expected, gradient in zip(clean[2], spoilt[2], strict=True):
         assert torch.equal(expected, gradient)
-    torch.testing.assert_close(clean[1].sum(), torch.tensor(3.0, dtype=FLOAT), **TIGHT)
+    agree(clean[1].sum(), torch.tensor(3.0, dtype=FLOAT))
     assert bool((clean[0][clean[1] == 0] == 0).all())
 
 
@@ -209,7 +209,7 @@ def test_segment_weights_are_shared_out_as_named(weighting: str, decay: float) -
         weighting=weighting,
         decay=decay,
     )
-    torch.testing.assert_close(weights, weights_by_hand(length, 4, weighting, decay), **TIGHT)
+    agree(weights, weights_by_hand(length, 4, weighting, decay))
 
 
 def test_the_limits_of_sub_trajectory_balance_are_detailed_and_trajectory_balance() -> None:
@@ -226,8 +226,8 @@ def test_the_limits_of_sub_trajectory_balance_are_detailed_and_trajectory_balanc
     edges, weights = residuals.detailed_balance(flow, graph.log_pf, graph.log_pb, graph.target, graph.length)
     detailed = (weights * loss(edges)).sum(1)
     whole = residuals.trajectory_balance(flow[:, 0], graph.log_pf.sum(1), graph.log_pb.sum(1), graph.target)
-    torch.testing.assert_close(row_losses("detailed"), detailed, **TIGHT)
-    torch.testing.assert_close(row_losses("trajectory"), loss(whole), **TIGHT)
+    agree(row_losses("detailed"), detailed)
+    agree(row_losses("trajectory"), loss(whole))
     torch.testing.assert_close(row_losses("geometric_within", 1e-9), detailed, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(row_losses("geometric_within", 1e9), loss(whole), rtol=1e-6, atol=1e-6)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import equipoise.trust_pcl
 from equipoise.objectives import trust_pcl
 from equipoise.objectives.trust_pcl import rtb_to_trust_pcl_params, trust_pcl_to_rtb_params
-from objectives.problems import FLOAT, TIGHT
+from objectives.problems import FLOAT, agree
 
 ROW = torch.zeros(2)
 
@@ -56,7 +56,7 @@ def test_the_consistency_is_the_general_one_with_the_coefficients_of_rtb() -> No
             total += reward - (entropy + relative) * float(pf[row, t]) + relative * float(prior[row, t])
         expected.append(total)
     given_ = trust_pcl.consistency(torch.tensor(value, dtype=FLOAT), pf.sum(1), prior.sum(1), log_reward, relative)
-    torch.testing.assert_close(given_, torch.tensor(expected, dtype=FLOAT), **TIGHT)
+    agree(given_, torch.tensor(expected, dtype=FLOAT))
 
 
 def test_path_consistency_vanishes_for_the_soft_values_of_a_small_problem() -> None:
@@ -73,7 +73,7 @@ def test_path_consistency_vanishes_for_the_soft_values_of_a_small_problem() -> N
     reward = torch.stack([torch.stack([rewards[0, a], rewards[1 + a, b]]) for a, b in rows])
     consistency, weights = trust_pcl.path_consistency(value, log_pf, reward, torch.full((4,), 2), alpha=alpha)
     torch.testing.assert_close(consistency, torch.zeros(4, 3, dtype=FLOAT), atol=1e-12, rtol=0)
-    torch.testing.assert_close(weights, torch.full((4, 3), 1 / 3, dtype=FLOAT), **TIGHT)
+    agree(weights, torch.full((4, 3), 1 / 3, dtype=FLOAT))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Residuals, divergences, estimators of log Z and policy-gradient coefficients: pure functions on tensors.
 
 A loss is mean(divergence.loss(log_ratio + log_z)). Names resolve on first use, so that `names` can be read without
-torch. `pairwise` is both a residual and an estimator of log Z, so it is reached through its module.
+torch. `pairwise` is both a residual and an estimator of log Z, so it is reached through its module. Identities quoted
+by their number are theorem tests: tests/objectives/test_identities_*.py.
 """
 
 from __future__ import annotations

@@ -96,8 +96,8 @@ def positive(name: str, value: Tensor | float) -> None:
     Raises:
         ValueError: A value is zero, negative, infinite or not a number.
     """
-    tensor = torch.as_tensor(value)
-    if not bool((torch.isfinite(tensor) & (tensor > 0)).all()):
+    accepted = (value > 0) & value.isfinite() if isinstance(value, Tensor) else 0 < value < math.inf
+    if not every(accepted):
         raise ValueError(f"{name} is {described(value)}; expected a positive finite number")
 
 
@@ -107,8 +107,13 @@ def finite(name: str, value: Tensor | float) -> None:
     Raises:
         ValueError: A value is infinite or not a number.
     """
-    if not bool(torch.isfinite(torch.as_tensor(value)).all()):
+    if not every(value.isfinite() if isinstance(value, Tensor) else math.isfinite(value)):
         raise ValueError(f"{name} is {described(value)}; expected a finite number")
+
+
+def every(accepted: Tensor | bool) -> bool:
+    """Whether a test holds of all elements."""
+    return bool(accepted.all()) if isinstance(accepted, Tensor) else accepted
 
 
 def between(name: str, value: float, low: float, high: float) -> None:
@@ -155,14 +160,3 @@ def known(what: str, name: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(names)}"
     raise ValueError(f"unknown {what} {name!r}: {hint}")
-
-
-def finite_number(name: str, value: float) -> float:
-    """Return a finite Python number.
-
-    Raises:
-        ValueError: It is infinite or not a number.
-    """
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is {value}; expected a finite number")
-    return float(value)

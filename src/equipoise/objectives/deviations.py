@@ -27,8 +27,8 @@ def deviation_constant(log_ratio: Tensor, divergence: Divergence | str, group: T
     In the population on-policy it is log Z minus the Renyi divergence of that order; for order 0 it is log Z, the
     importance-sampling estimate, which is what the batch gives too.
 
-    Source: Fawkes and Hartford, 2026, "f-Trajectory Balance", arXiv 2605.15417; the closed form is derived here (notes,
-        identity 11), the name from Rockafellar et al., 2006, "Generalized Deviations in Risk Analysis". Detached by
+    Source: Fawkes and Hartford, 2026, "f-Trajectory Balance", arXiv 2605.15417; the closed form is derived here
+        (identity 11), the name from Rockafellar et al., 2006, "Generalized Deviations in Risk Analysis". Detached by
         identity 10: the gradient is the same either way.
 
     Args:
@@ -120,7 +120,7 @@ def medians(values: Tensor, groups: Groups) -> Tensor:
 
 
 def sectioned(slope: Callable[[Tensor], Tensor], values: Tensor, groups: Groups) -> Tensor:
-    """The C at which the slopes of each group sum to 0, by bisection with 16 points at a time: 60 halvings in 15 rounds.
+    """The C at which the slopes of each group sum to 0: 16 points at a time, so that 15 rounds do for 60 halvings.
 
     Two searches run side by side: row 0 moves up while the sum is below 0, row 1 while it is not above. They meet at
     the root, or at the two ends of an interval of roots.

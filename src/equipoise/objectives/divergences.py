@@ -43,7 +43,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.objectives.arguments import finite_number, known, positive, real
+from equipoise.objectives.arguments import finite, known, positive, real
 from equipoise.objectives.curves import (
     UNBOUNDED,
     Alphas,
@@ -247,7 +247,8 @@ def named(name: str, order: float | None, delta: float | None, threshold: float 
         absent(name, delta=delta, threshold=threshold)
         if order is None:
             raise ValueError('alpha needs an order: divergence("alpha", order=0.5)')
-        return of_order(name, finite_number("order", order))
+        finite("order", order)
+        return of_order(name, float(order))
     if name == "huber":
         absent(name, order=order, threshold=threshold)
         positive("delta", delta := 1.0 if delta is None else delta)

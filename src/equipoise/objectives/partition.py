@@ -199,8 +199,9 @@ class Learned(nn.Module):
         Parameter containing:
         tensor(2., requires_grad=True)
 
-    Use it where all trajectories share one condition; its learning rate should be 10 to 1,000 times the policy's. With
-    an order other than 1 it learns a Renyi bound of log Z rather than log Z until the model has converged.
+    Use it where all trajectories share one condition; its learning rate should be 10 to 1,000 times the policy's. Until
+    the model has converged it is not log Z: on-policy it tends to log Z minus the Renyi divergence of the loss's order,
+    so to the ELBO under the half square (identity 6).
     """
 
     def __init__(self, initial: float = 0.0) -> None:

@@ -25,6 +25,8 @@ from equipoise.objectives.arguments import constant, finite, grids, lengths, pos
 from equipoise.objectives.edges import per_state, within
 from equipoise.objectives.segments import differences, segment_weights
 
+__all__ = ["consistency", "path_consistency", "rtb_to_trust_pcl_params", "trust_pcl_to_rtb_params"]
+
 Number = TypeVar("Number", float, Tensor)
 
 
