@@ -22,7 +22,8 @@ def compare(model: Tensor, log_target: Tensor, log_reward: Tensor, log_z: float)
 
     Example:
         >>> import torch
-        >>> compare(torch.tensor([0.5, 0.5]), torch.tensor([3.0, 1.0]).log(), torch.tensor([3.0, 1.0]).log(), 1.0)["l1"]
+        >>> log_reward = torch.tensor([3.0, 1.0], dtype=torch.float64).log()
+        >>> round(compare(torch.tensor([0.5, 0.5]), log_reward, log_reward, 1.0)["l1"], 6)
         0.5
     """
     model, log_target, reward = model.double(), log_target.double(), log_reward.double().exp()

@@ -17,7 +17,7 @@ from torch import Tensor
 from equipoise.recipes.configuration import Training, from_mapping, to_mapping
 from equipoise.recipes.discrete import DiscreteRun
 from equipoise.recipes.tasks import task, task_of
-from equipoise.training.fit import fit
+from equipoise.training.fit import Clock, fit
 from equipoise.training.folder import RunFolder, require_free
 from equipoise.training.loop import Loop
 
@@ -44,9 +44,13 @@ def open_run(path: Path) -> StoredRun:
     """
     folder = RunFolder.open(path)
     name, config = read_config(path)
-    state, checkpoint, warnings = folder.load()
+    saved = folder.load() if folder.begun else None
     built = task(name).build(config)
     loop = Loop(built.run)
+    if saved is None:  # killed before its first checkpoint: it begins again
+        warning = f"'{path}' has no checkpoint yet: its sampler is untrained"
+        return StoredRun(folder, name, config, built, loop, {"step": 0, "metrics_bytes": 0}, [warning])
+    state, checkpoint, warnings = saved
     try:
         loop.load_state_dict(state)
     except (RuntimeError, KeyError, ValueError) as error:
@@ -57,7 +61,8 @@ def open_run(path: Path) -> StoredRun:
 def continue_run(run: StoredRun) -> None:
     """Trains an opened run to its end; it ends bit for bit where it would have."""
     run.folder.cut_metrics(run.checkpoint["metrics_bytes"])
-    fit(run.loop, run.folder, every=run.config.every)
+    clock = Clock(run.checkpoint.get("wall_seconds", 0.0), run.checkpoint.get("cpu_seconds", 0.0))
+    fit(run.loop, run.folder, every=run.config.every, clock=clock)
 
 
 def read_config(path: Path) -> tuple[str, Training]:

@@ -18,18 +18,24 @@ Record = dict[str, Any]
 
 
 def fit(
-    loop: Loop, folder: RunFolder | None, *, every: int, listen: Callable[[Record], None] = lambda record: None
+    loop: Loop,
+    folder: RunFolder | None,
+    *,
+    every: int,
+    listen: Callable[[Record], None] = lambda record: None,
+    clock: Clock | None = None,
 ) -> Record:
     """Trains to the run's last step; every `every` steps evaluates, logs and saves, and once at the end.
 
     What is logged and saved depends on configuration and seed alone, so that a run that was killed and taken up ends
-    bit for bit where it would have; times go into DONE.
+    bit for bit where it would have; times go into DONE and beside the checkpoints.
 
     Args:
         loop: new, or loaded from a checkpoint.
         folder: of the run; None: nothing is written.
         every: steps between two records.
         listen: is given each record.
+        clock: of a run that is taken up, with the seconds it had spent.
 
     Returns:
         The last record.
@@ -37,22 +43,33 @@ def fit(
     Raises:
         ValueError: a loss that is not finite; the batch is saved in the folder, and named.
     """
-    began, used = time.perf_counter(), time.process_time()
+    clock = clock or Clock()
     steps = loop.run.steps
     record: Record = {}
     if folder is not None and not folder.begun:
-        record = _record(loop, folder, {}, listen)
+        record = _record(loop, folder, {}, listen, clock)
     with Progress(steps, loop.step) as progress:
         while loop.step < steps:
             metrics = _advance(loop, folder)
             progress.step(metrics)
             if loop.step % every == 0 or loop.step == steps:
-                record = _record(loop, folder, metrics, listen)
+                record = _record(loop, folder, metrics, listen, clock)
                 progress.show(record)
     if folder is not None:
-        times = {"wall_seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used}
-        folder.finish({"steps": loop.step, **{name: round(value, 3) for name, value in times.items()}})
+        folder.finish({"steps": loop.step, **clock.seconds()})
     return record
+
+
+class Clock:
+    """Wall and CPU seconds that a run has spent, over all the times that it was taken up."""
+
+    def __init__(self, wall_seconds: float = 0.0, cpu_seconds: float = 0.0) -> None:
+        self.wall, self.cpu = time.perf_counter() - wall_seconds, time.process_time() - cpu_seconds
+
+    def seconds(self) -> dict[str, float]:
+        """The seconds so far, by name."""
+        spent = {"wall_seconds": time.perf_counter() - self.wall, "cpu_seconds": time.process_time() - self.cpu}
+        return {name: round(value, 3) for name, value in spent.items()}
 
 
 def _advance(loop: Loop, folder: RunFolder | None) -> dict[str, torch.Tensor]:
@@ -67,14 +84,18 @@ def _advance(loop: Loop, folder: RunFolder | None) -> dict[str, torch.Tensor]:
 
 
 def _record(
-    loop: Loop, folder: RunFolder | None, metrics: dict[str, torch.Tensor], listen: Callable[[Record], None]
+    loop: Loop,
+    folder: RunFolder | None,
+    metrics: dict[str, torch.Tensor],
+    listen: Callable[[Record], None],
+    clock: Clock,
 ) -> Record:
     record = {"step": loop.step, **{name: float(value) for name, value in metrics.items()}, **loop.run.evaluate()}
     if folder is not None:
         folder.log(record)
     listen(record)
     if folder is not None:
-        folder.save(loop.step, loop.state_dict())
+        folder.save(loop.step, loop.state_dict(), clock.seconds())
     return record
 
 

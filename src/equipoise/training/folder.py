@@ -71,15 +71,24 @@ class RunFolder:
             file.write(json.dumps(dict(record)) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every whole line of metrics.jsonl; a line cut short by a kill is left out."""
+        """Every whole line of metrics.jsonl; a line cut short by a kill is left out.
+
+        Raises:
+            ValueError: a line that is not JSON, by its number.
+        """
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return []
-        lines = path.read_text().split("\n")[:-1]
-        return [json.loads(line) for line in lines if line]
+        records = []
+        for number, line in enumerate(path.read_text().split("\n")[:-1], 1):
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise ValueError(f"'{path}', line {number} is not JSON: {error}") from error
+        return records
 
-    def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Writes a checkpoint, then its json; removes those older than the last `KEPT`."""
+    def save(self, step: int, state: dict[str, Any], seconds: Mapping[str, float]) -> Path:
+        """Writes a checkpoint, then its json with the `seconds` spent so far; keeps the last `KEPT`."""
         folder = self.path / "checkpoints"
         folder.mkdir(exist_ok=True)
         blob = to_bytes(state)
@@ -90,6 +99,7 @@ class RunFolder:
             "step": step,
             "sha256": hashlib.sha256(blob).hexdigest(),
             "metrics_bytes": metrics.stat().st_size if metrics.exists() else 0,
+            **seconds,
         }
         write_whole(path.with_suffix(".json"), (json.dumps(about) + "\n").encode())
         for old in sorted(folder.glob("step-*.json"))[:-KEPT]:
@@ -125,7 +135,7 @@ class RunFolder:
     @property
     def begun(self) -> bool:
         """Whether there is a checkpoint."""
-        return any((self.path / "checkpoints").glob("step-*.json"))
+        return any((self.path / "checkpoints").glob("step-*.safetensors"))
 
     @property
     def done(self) -> bool:

@@ -54,7 +54,7 @@ class AppendStrings:
 
     def step(self, state: Tensor, action: Tensor) -> Tensor:
         """Appends the letter."""
-        return state + (self._columns == self.depth(state)[:, None]) * (action + 1)[:, None]
+        return state.scatter(1, self.depth(state).clamp(max=self.length - 1)[:, None], action[:, None] + 1)
 
     def terminal(self, state: Tensor) -> Tensor:
         """Whether the string is full."""

@@ -1,0 +1,1 @@
+"""Figures of runs and of samplers, the report's page, and TensorBoard's event files."""

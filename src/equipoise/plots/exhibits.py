@@ -1,0 +1,215 @@
+"""The figures that runs offer, with what to say of them: the one place where a domain adds its own.
+
+`OFFERS` holds functions of an opened run. Each returns what it can draw of that run, looking at what the run is made
+of, and nothing where the run is of another kind.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from equipoise.contracts import Enumerable
+from equipoise.discrete.environments.hypergrid import Hypergrid
+from equipoise.plots import figures
+from equipoise.plots.records import RunRecord
+from equipoise.recipes.runs import StoredRun
+from equipoise.sampling.rollouts import Rollouts
+from equipoise.training.loop import generator
+from equipoise.training.terms import Term
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DRAWN = 1000
+"""Trajectories of which residuals are shown."""
+
+DOTS = 4000
+"""Objects that a scatter shows at most."""
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A figure, and what is said of it.
+
+    Attributes:
+        name: of its file, without the ending.
+        title: a few words.
+        caption: what is seen, and what a perfect sampler would show; plain text.
+        figure: the figure.
+        narrow: the same for a narrow page, where that needs another arrangement.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+    narrow: Figure | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric whose curve is shown, with its exact value's name, scale, title and caption."""
+
+    metric: str
+    exact: str | None
+    log: bool
+    title: str
+    caption: str
+
+
+CURVES = (
+    Curve(
+        "total_variation",
+        None,
+        True,
+        "Total variation",
+        "Exact total variation between each run's sampler and its target, on a logarithmic scale: half the sum over "
+        "all objects of the absolute difference of their probabilities. A perfect sampler would fall to 0.",
+    ),
+    Curve(
+        "log_z",
+        "log_z_exact",
+        False,
+        "log Z",
+        "Each run's estimate of log Z, the logarithm of its target's total mass; dashed: the exact value. A perfect "
+        "sampler would end on its target's line. A run that estimates log Z from its batches shows its sampler's "
+        "evidence lower bound, which is never above the line.",
+    ),
+    Curve(
+        "mean_reward",
+        "mean_reward_exact",
+        False,
+        "Mean reward",
+        "Exact mean of the reward under each run's sampler; dashed: under its target. A perfect sampler would end on "
+        "its target's line: below it good objects are drawn too rarely, above it too often.",
+    ),
+)
+"""The learning curves, where the runs have their metrics."""
+
+
+def curves_of(runs: Sequence[RunRecord]) -> list[Exhibit]:
+    """The learning curves of runs, all runs in one figure each.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    records = {run.name: run.metrics for run in runs}
+    return [
+        Exhibit(
+            curve.metric,
+            curve.title,
+            curve.caption,
+            figures.learning_curves(records, curve.metric, exact=curve.exact, log=curve.log),
+        )
+        for curve in CURVES
+        if any(figures.series(metrics, curve.metric) for metrics in records.values())
+    ]
+
+
+def figures_of(run: StoredRun) -> list[Exhibit]:
+    """All that a run's sampler, at its last checkpoint, offers to be seen.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: the run's reward or sampler gives values that cannot be drawn.
+    """
+    return [exhibit for offer in OFFERS for exhibit in offer(run)]
+
+
+def distribution(run: StoredRun) -> list[Exhibit]:
+    """Target and sampler over a space that can be listed: heat maps of a two-dimensional grid, else a scatter."""
+    environment, judge = run.built.sampler.environment, run.built.judge
+    if not isinstance(environment, Enumerable):
+        return []
+    log_target, model = torch.log_softmax(judge.log_target, 0), judge.distribution()
+    if isinstance(environment, Hypergrid) and environment.dim == 2:
+        return [_grid(log_target.exp().view(environment.side, -1), model.view(environment.side, -1))]
+    return [_scatter(log_target, model.log())]
+
+
+def residuals(run: StoredRun) -> list[Exhibit]:
+    """The residuals of trajectories drawn from the sampler itself, for each term of the loss that has them."""
+    terms = run.loop.run.terms
+    found = [(term, _residual(run, term)) for term in terms]
+    return [
+        _histogram(value, "" if len(terms) == 1 else term.name, mean_of_steps=not _of_whole_path(run))
+        for term, value in found
+        if value is not None
+    ]
+
+
+OFFERS: tuple[Callable[[StoredRun], list[Exhibit]], ...] = (distribution, residuals)
+"""What is asked of a run, in this order."""
+
+
+def _grid(target: Tensor, model: Tensor) -> Exhibit:
+    off = float((model - target).abs().max())
+    caption = (
+        "Exact probability of each point of the grid under the target and under the sampler, on one colour scale, and "
+        f"their difference, which is at most {off:.2g} where the target's largest probability is "
+        f"{float(target.max()):.2g}. Red: drawn too often; blue: too rarely. A perfect sampler would show the target's "
+        "map twice, and a difference of 0 everywhere."
+    )
+    wide, narrow = figures.heat_maps(target, model), figures.heat_maps(target, model, columns=1)
+    return Exhibit("heat_maps", "Target beside sampler", caption, wide, narrow)
+
+
+def _scatter(log_target: Tensor, log_model: Tensor) -> Exhibit:
+    n = len(log_target)
+    shown = f"{n:,}" if n <= DOTS else f"{DOTS:,} of {n:,}, at even ranks of the target's probability"
+    never = int((~torch.isfinite(log_model)).sum())
+    missing = f" The sampler gives probability 0 to {never:,} objects, which are not shown." if never else ""
+    caption = (
+        f"Exact log-probability of objects ({shown}) under the sampler against that under the target. A perfect "
+        "sampler would put every dot on the dashed diagonal; dots above it are drawn too often, dots below too "
+        f"rarely.{missing}"
+    )
+    figure = figures.probability_scatter(log_target, log_model, most=DOTS)
+    return Exhibit("probabilities", "Sampler against target", caption, figure)
+
+
+def _histogram(residual: Tensor, term: str, *, mean_of_steps: bool) -> Exhibit:
+    mean, deviation = _mean_and_deviation(residual.double())
+    each = " A trajectory's residual is the weighted mean of those of its steps." if mean_of_steps else ""
+    caption = (
+        f"Residuals of {len(residual):,} trajectories drawn from the sampler without exploration, seed fixed.{each} "
+        f"Their mean is {mean} nats and their standard deviation {deviation} nats. A perfect sampler would show one "
+        "bar at 0, the dashed line."
+    )
+    title = f"Residuals of term {term}" if term else "Residuals"
+    return Exhibit(f"residuals-{term}" if term else "residuals", title, caption, figures.residual_histogram(residual))
+
+
+@torch.no_grad()
+def _residual(run: StoredRun, term: Term) -> Tensor | None:
+    """Of `DRAWN` trajectories from the term's sampler, without exploration; None where the term has none."""
+    source = run.loop.run.sources[term.source]
+    rollouts = Rollouts(
+        term.sampler,
+        run.built.reward,
+        conditions=getattr(source, "conditions", None),
+        state_reward=getattr(source, "state_reward", None),
+    )
+    noise = generator(run.config.seed, "figures")
+    drawn = term.sampler.renew(rollouts.draw(DRAWN, noise))
+    scores = term.sampler.score(drawn, term.needs & term.sampler.offers, generator=noise)
+    return term.loss(drawn, scores, run.loop.step).residual
+
+
+def _of_whole_path(run: StoredRun) -> bool:
+    return run.config.choices()[0] in ("trajectory", "relative")
+
+
+def _mean_and_deviation(value: Tensor) -> tuple[str, str]:
+    """In figures: the deviation with three digits, the mean with as many decimals."""
+    mean, deviation = float(value.mean()), float(value.std(unbiased=False))
+    decimals = min(max(2 - math.floor(math.log10(deviation)), 0), 12) if deviation > 0 else 3
+    shown = f"{mean:.{decimals}f}"
+    sign = "−" if float(shown) < 0 else ""
+    return sign + shown.lstrip("-"), f"{deviation:.{decimals}f}"

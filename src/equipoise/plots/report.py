@@ -1,0 +1,155 @@
+"""The report: one HTML page of a set of runs, whole in one file, for a browser, a phone or an archive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from equipoise.plots.canvas import shortened
+from equipoise.plots.exhibits import Exhibit, curves_of
+from equipoise.plots.files import exhibits_of
+from equipoise.plots.page import Cell, document, folded, gallery, pairs, swatch, table, text
+from equipoise.plots.records import RunRecord, read_runs
+from equipoise.training.folder import write_whole
+
+HEADS: tuple[Cell, ...] = (
+    ("run", ""),
+    ("task", ""),
+    ("residual / loss / log Z / source", ""),
+    ("steps", "number"),
+    ("seed", "number"),
+    ("total variation", "number"),
+    ("log Z error (nats)", "number"),
+    ("mean reward (exact)", "number"),
+    ("CPU seconds", "number"),
+    ("state", ""),
+)
+"""Of the table of runs."""
+
+
+def write_report(paths: Sequence[Path], out: Path) -> list[str]:
+    """Writes the page of these runs.
+
+    Args:
+        paths: run folders. One that is no run, or has no checkpoint, is listed with the reason.
+        out: the file; one that is there is replaced.
+
+    Returns:
+        A warning for each thing that could not be read.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: none of the folders holds a run, or `out` is a folder.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> write_report([Path("nowhere")], Path("report.html"))
+        Traceback (most recent call last):
+        ValueError: 'nowhere' holds no run: no config.yaml in it
+    """
+    if out.is_dir():
+        raise ValueError(f"'{out}' is a folder: a file was expected, for example {out / 'report.html'}")
+    runs = read_runs(paths)
+    shown = [exhibits_of(run) for run in runs]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, page(runs, shown).encode("utf-8", "backslashreplace"))
+    return [f"{run.name}: {problem}" for run, (_, problems) in zip(runs, shown, strict=True) for problem in problems]
+
+
+def page(runs: Sequence[RunRecord], shown: Sequence[tuple[Sequence[Exhibit], Sequence[str]]]) -> str:
+    """The page of runs and, for each, its figures and what is amiss with it."""
+    title = f"Equipoise: {len(runs)} runs" if len(runs) > 1 else f"Equipoise: run {runs[0].name}"
+    readable = [run for run in runs if run.readable]
+    curves = curves_of(readable)
+    body = [
+        f"<h1>{text(title)}</h1>",
+        f"<p>{_sentence(readable)}</p>",
+        "<h2>Runs</h2>",
+        table(HEADS, _rows(runs, readable), label="Table of runs"),
+    ]
+    body += ["<h2>Learning curves</h2>", gallery(curves, key="c")] if curves else []
+    for place, (run, (exhibits, problems)) in enumerate(zip(runs, shown, strict=True)):
+        body += _section(run, place, exhibits, problems)
+    return document(title, body)
+
+
+def _sentence(runs: Sequence[RunRecord]) -> str:
+    tasks = sorted({str(run.config.get("task", "?")) for run in runs})
+    what, of = (
+        ("a sampler", "distribution it was") if len(runs) == 1 else (f"{len(runs)} samplers", "distributions they were")
+    )
+    return (
+        f"How close {what}, trained on {text(' and '.join(tasks))}, came to the {of} to draw from: a perfect "
+        "sampler has total variation 0, log Z error 0, and the exact mean reward."
+    )
+
+
+def _rows(runs: Sequence[RunRecord], readable: Sequence[RunRecord]) -> list[list[Cell]]:
+    drawn = {run.name: place for place, run in enumerate(readable)}
+    rows = []
+    for place, run in enumerate(runs):
+        if run.readable:
+            name = f'{swatch(drawn[run.name])}<a href="#run-{place}">{text(shortened(run.name, 24))}</a>'
+            rows.append([(name, ""), *_cells(run)])
+        else:
+            rows.append([(text(shortened(run.name, 24)), ""), (text("; ".join(run.problems)), "words alarm")])
+    return rows
+
+
+def _cells(run: RunRecord) -> list[Cell]:
+    config, last = run.config, run.last
+    choices = "\u00a0/ ".join(_or_dash(config.get(name)) for name in ("residual", "loss", "log_z", "source"))
+    reward = f"{_number(last.get('mean_reward'))} ({_number(last.get('mean_reward_exact'))})"
+    figures = [
+        text(_or_dash(config.get("steps"))),
+        text(_or_dash(config.get("seed"))),
+        _number(last.get("total_variation")),
+        _number(last.get("log_z_error"), "+#.4g"),
+        reward if "mean_reward" in last else "–",
+        _number((run.done or {}).get("cpu_seconds"), ".1f"),
+    ]
+    first = [(text(_or_dash(config.get("task"))), ""), (text(choices), "words")]
+    return [*first, *((cell, "number") for cell in figures), (text(_state(run)), "")]
+
+
+def _section(run: RunRecord, place: int, exhibits: Sequence[Exhibit], problems: Sequence[str]) -> list[str]:
+    if not run.readable:
+        return []
+    parts = [
+        f'<section id="run-{place}">',
+        f"<h2>Run {text(run.name)}</h2>",
+        f'<p class="quiet">{text(_state(run))}; folder {text(run.path)}</p>',
+        *(f'<p class="alarm">{text(problem)}</p>' for problem in problems),
+        folded("Complete configuration", pairs(_plain(run.config), label="Configuration")),
+    ]
+    if run.environment:
+        parts.append(folded("What it ran on", pairs(_plain(run.environment), label="What it ran on")))
+    if exhibits:
+        parts.append(gallery(exhibits, key=f"r{place}"))
+    return [*parts, "</section>"]
+
+
+def _state(run: RunRecord) -> str:
+    if run.done is not None:
+        return "done"
+    return f"at step {run.last['step']}" if run.metrics else "no record yet"
+
+
+def _plain(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Values as YAML would have them, on one line each."""
+    return [
+        (name, value if isinstance(value, str) else json.dumps(value, default=str)) for name, value in values.items()
+    ]
+
+
+def _number(value: object, form: str = "#.4g") -> str:
+    """By default with four digits; a dash where there is no number."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "–"
+    return f"{value:{form}}".rstrip(".").replace("-", "−")
+
+
+def _or_dash(value: object) -> str:
+    return "–" if value is None else str(value)
