@@ -75,6 +75,6 @@ class Judge:
 
 
 def source_flow(sampler: DiscreteSampler, *, start_reward: float = 0.0) -> float:
-    """log F of the source, which is log Z where flows are learned; plus `start_reward`, to which they may be relative."""
+    """log F of the source, which is log Z where flows are learned; plus `start_reward`, if they are relative to it."""
     with torch.no_grad():
         return float(sampler.log_edges(sampler.environment.initial(1))["log_flow"]) + start_reward

@@ -127,7 +127,7 @@ def own_reward(name: str) -> Reward:
     return wrapped(function)
 
 
-def wrapped(function: Callable[..., Tensor]) -> Reward:
+def wrapped(function: Callable[..., Any]) -> Reward:
     """A reward of one argument or two as one of two; what it raises is a ValueError that names it."""
     name = f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__name__)}"
     alone = _takes_one(function)
@@ -141,7 +141,7 @@ def wrapped(function: Callable[..., Tensor]) -> Reward:
     return reward
 
 
-def _takes_one(function: Callable[..., Tensor]) -> bool:
+def _takes_one(function: Callable[..., Any]) -> bool:
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # a built-in function without a signature

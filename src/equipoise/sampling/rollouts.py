@@ -80,7 +80,7 @@ def rewarded(reward: Reward, objects: Columns, context: Columns, n: int, *, firs
         shown = objects[row] if isinstance(objects, Tensor | tuple) else ""
         shown = shown.tolist() if isinstance(shown, Tensor) else shown
         raise ValueError(
-            f"the log-reward at index {first + row} is {float(value[row])} (object {shown}): a finite number was expected; a "
-            "reward of zero has no logarithm, give it a small positive floor"
+            f"the log-reward at index {first + row} is {float(value[row])} (object {shown}): a finite number was "
+            "expected; a reward of zero has no logarithm, give it a small positive floor"
         )
     return value.detach()
