@@ -36,7 +36,7 @@ PARTS: tuple[Part, ...] = (
     Part(
         "prior-times-reward",
         "8 x 8 grid, relative trajectory balance: a uniform prior times the reward squared",
-        Hypergrid(steps=1500, every=50, method="rtb", beta=2.0),
+        Hypergrid(steps=1500, every=50, method="rtb", beta=2.0, epsilon=0.2),
     ),
     Part(
         "strings",
@@ -50,6 +50,7 @@ PARTS: tuple[Part, ...] = (
             method="subtb",
             reward=f"{__name__}:motif",
             hidden=(128, 128),
+            learning_rate=1e-2,
         ),
     ),
 )
