@@ -87,17 +87,6 @@ def test_empty_parts_are_dropped() -> None:
     assert same(concatenate([whole[torch.zeros(0, dtype=torch.int64)], whole]), whole)
 
 
-def test_write_changes_the_named_rows_alone() -> None:
-    slots, new = record([5, 2, 3]), record([4, 1], seed=7)
-    before = from_bytes(to_bytes(slots))
-    tensors = {name: None for name in ("objects", "context")}
-    slots, new = (Trajectories(**{**vars(part), **tensors}) for part in (slots, new))
-    slots.write(torch.tensor([0, 2]), new)
-    assert torch.equal(slots.path["state"][2, :2], new.path["state"][1, :2])
-    assert torch.equal(slots.path["state"][1], before.path["state"][1])
-    assert slots.length.tolist() == [4, 2, 1]
-
-
 def test_tensors_that_share_memory_are_saved() -> None:
     shared = torch.zeros(3, dtype=torch.int64)
     tree = {"a": shared, "b": shared, "c": [shared.expand(2, 3)], 4: (1.5, None, True, "text", {})}

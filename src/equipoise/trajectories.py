@@ -110,24 +110,6 @@ class Trajectories:
         """The same record with every tensor on `device`."""
         return _map_rows(self, lambda column: column.to(device) if isinstance(column, Tensor) else column)
 
-    def write(self, rows: Tensor, other: Trajectories) -> Trajectories:
-        """Puts the rows of `other` at `rows` of this record, in place, and returns it.
-
-        The one mutation there is: a source that keeps rows in preallocated slots inserts in time proportional to
-        `other`. Tensors of this record must be as wide as those of `other`, and hold the same names.
-
-        Raises:
-            ValueError: `other` is wider, or holds names that this record lacks.
-        """
-        mine, theirs = dict(_columns_by_name(self)), dict(_columns_by_name(other))
-        if mine.keys() != theirs.keys():
-            raise ValueError(f"write: names differ: {sorted(mine.keys() ^ theirs.keys())}")
-        for name, column in mine.items():
-            if not isinstance(column, Tensor):
-                raise ValueError(f"write: '{name}' holds strings, which a record cannot change in place")
-            _write_column(name, column, rows, theirs[name])
-        return self
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -302,13 +284,6 @@ def _take(column: Column, rows: Tensor) -> Column:
         return column[rows]
     chosen = rows.nonzero().flatten() if rows.dtype == torch.bool else rows
     return tuple(column[row] for row in chosen.tolist())
-
-
-def _write_column(name: str, column: Tensor, rows: Tensor, new: Column) -> None:
-    if not isinstance(new, Tensor) or any(a < b for a, b in zip(column.shape[1:], new.shape[1:], strict=True)):
-        raise ValueError(f"write: '{name}' is wider than the slots that were made for it")
-    inside = (rows, *(slice(0, size) for size in new.shape[1:]))
-    column[inside] = new.to(column.dtype)
 
 
 def _cat_tensors(parts: Sequence[Tensor | None]) -> Tensor:

@@ -60,10 +60,11 @@ def test_a_configuration_repeats_a_run_and_flags_override_it(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("method", ["tb", "vargrad", "db", "modified_db", "fl_db", "subtb", "fm", "rtb"])
-def test_every_method_runs(tmp_path: Path, method: str) -> None:
-    out = tmp_path / "a"
-    assert main(["train", "hypergrid", *TINY, "--method", method, "--out", str(out)]) == 0
-    assert main(["train", "hypergrid", *TINY, "--method", method, "--backward", "uniform", "--out", f"{out}2"]) == 0
+@pytest.mark.parametrize("source", ["on_policy", "replay"])
+def test_every_method_runs_from_every_source(tmp_path: Path, method: str, source: str) -> None:
+    words = ["train", "hypergrid", *TINY, "--method", method, "--source", source, "--out"]
+    assert main([*words, str(tmp_path / "learned")]) == 0
+    assert main([*words, str(tmp_path / "uniform"), "--backward", "uniform"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ LossName = Literal[
     "clipped",
 ]
 LogZName = Literal["learned", "group_mean", "leave_one_out", "mean_reward", "pairwise", "deviation", "flow"]
-SourceName = Literal["on_policy"]
+SourceName = Literal["on_policy", "replay"]
 Backward = Literal["uniform", "learned"]
 Schedule = Literal["constant", "linear", "cosine"]
 
@@ -86,7 +86,7 @@ class Training:
     log_z: LogZName | None = None
     """estimator of log Z ('flow': the residual's own)"""
     source: SourceName = "on_policy"
-    """where trajectories come from"""
+    """where trajectories come from ('replay': half of each batch from the last 100,000 objects)"""
     beta: float = 1.0
     """exponent of the reward"""
     epsilon: float = 0.0

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.contracts import Behaviour, Enumerable, Reward
+from equipoise.contracts import Behaviour, Enumerable, Reward, Source
 from equipoise.discrete.judge import Judge, source_flow
 from equipoise.discrete.policies.mlp import MLP, Uniform
 from equipoise.discrete.sampler import DiscreteSampler
 from equipoise.objectives import partition
 from equipoise.objectives.divergences import Divergence, divergence
 from equipoise.recipes.configuration import Training
+from equipoise.sampling.replay import Replay
 from equipoise.sampling.rollouts import Rollouts
 from equipoise.training.balance import RESIDUALS, STATE_REWARD, LogZ, Residual, balance, sub_trajectory
 from equipoise.training.loop import Run
@@ -94,7 +95,7 @@ def build(
         modules=modules,
         learning_rate={name: falling(rates[name], config.schedule, config.steps) for name in modules},
         terms=(term,),
-        sources={config.source: source},
+        sources={config.source: source if config.source == "on_policy" else _replayed(source, sampler)},
         batch={config.source: config.batch},
         steps=config.steps,
         seed=config.seed,
@@ -176,6 +177,15 @@ def _sampler(config: Training, environment: Enumerable, residual: Residual) -> D
         prior=Uniform({"forward": environment.actions}) if "log_prior" in residual.needs else None,
         flows="log_inflow" in residual.needs,
     )
+
+
+def _replayed(rollouts: Rollouts, sampler: DiscreteSampler) -> Source:
+    """Half of each batch from what was drawn before, by paths drawn backwards from its end points.
+
+    Paths that are drawn again lose what the rollouts fixed on them; where that is needed, whole paths are kept.
+    """
+    again = None if rollouts.provides else sampler
+    return Replay(rollouts, fresh=0.5, capacity=100_000, again=again)
 
 
 def _exploration(config: Training) -> Callable[[int], Behaviour]:
