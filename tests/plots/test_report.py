@@ -146,8 +146,9 @@ def test_what_a_run_is_called_is_never_markup(runs: Path, tmp_path: Path) -> Non
     assert "</table><script>alert(2)</script>" in page.text
 
 
-def test_a_run_without_a_checkpoint_is_reported_as_far_as_it_goes(runs: Path, tmp_path: Path) -> None:
-    shutil.rmtree(runs / "tb" / "checkpoints")
+def test_a_run_without_a_whole_checkpoint_is_reported_as_far_as_it_goes(runs: Path, tmp_path: Path) -> None:
+    for checkpoint in (runs / "tb" / "checkpoints").glob("*.safetensors"):
+        checkpoint.write_bytes(b"")
     (runs / "tb" / "DONE").unlink()
     page, (warning,) = report(runs / "tb", runs / "cube", out=tmp_path / "report.html")
     assert "tb: no figures of its sampler: " in warning
@@ -155,6 +156,12 @@ def test_a_run_without_a_checkpoint_is_reported_as_far_as_it_goes(runs: Path, tm
     assert "has no whole checkpoint" in page.text
     assert "at step 20" in page.text
     assert len([figure for figure in page.all("svg") if figure.get("aria-label") == "Residuals"]) == 1
+
+
+def test_a_run_without_any_checkpoint_is_said_to_be_untrained(runs: Path, tmp_path: Path) -> None:
+    shutil.rmtree(runs / "tb" / "checkpoints")
+    page, (warning,) = report(runs / "tb", out=tmp_path / "report.html")
+    assert "untrained" in warning and "untrained" in page.text
 
 
 def test_a_folder_that_is_no_run_is_listed_with_the_reason(runs: Path, tmp_path: Path) -> None:

@@ -190,6 +190,8 @@ def _histogram(residual: Tensor, term: str, *, mean_of_steps: bool) -> Exhibit:
 def _residual(run: StoredRun, term: Term) -> Tensor | None:
     """Of `DRAWN` trajectories from the term's sampler, without exploration; None where the term has none."""
     source = run.loop.run.sources[term.source]
+    while hasattr(source, "inner"):  # a source that wraps another adds no condition of its own
+        source = source.inner
     rollouts = Rollouts(
         term.sampler,
         run.built.reward,
