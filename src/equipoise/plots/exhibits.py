@@ -189,7 +189,7 @@ def _histogram(residual: Tensor, term: str, *, mean_of_steps: bool) -> Exhibit:
 @torch.no_grad()
 def _residual(run: StoredRun, term: Term) -> Tensor | None:
     """Of `DRAWN` trajectories from the term's sampler, without exploration; None where the term has none."""
-    source = run.loop.run.sources[term.source]
+    source: Any = run.loop.run.sources[term.source]
     while hasattr(source, "inner"):  # a source that wraps another adds no condition of its own
         source = source.inner
     rollouts = Rollouts(
