@@ -98,11 +98,10 @@ class DiscreteSampler(nn.Module):
             raise ValueError("give both 'start' and 'keep', or neither")
         uniforms = _uniforms(self.environment.horizon, n, generator)
         conditions = self._conditions(context)
-        state, place = self.environment.initial(n), torch.zeros(n, dtype=torch.int64)
-        visited = []
+        lanes = torch.arange(n)
+        first, begun, kept = self.environment.initial(n), torch.zeros_like(lanes), []
         if start is not None and keep is not None:
-            state, place = start.path["state"][torch.arange(n), keep], keep
-            visited.append(_kept(start, keep))
+            first, begun, kept = start.path["state"][lanes, keep], keep, [_kept(start, keep)]
 
         def act(state: Tensor, lane: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
             features = self._features(state, None if conditions is None else conditions[lane])
@@ -110,10 +109,17 @@ class DiscreteSampler(nn.Module):
             action = _choose(logits, self.environment.allowed(state), uniforms[place, lane], behaviour)
             return action, self.environment.step(state, action)
 
-        last, length, walked = _walk(state, place, self.environment.terminal, act, +1)
+        lane, place, state, action = _walk(first, begun, self.environment.terminal, act, +1)
+        length = begun + lane.bincount(minlength=n)
         steps = int(length.max()) if n else 0
-        path = _path(visited + walked, last, length, steps)
-        return self._record(path, length, steps, self.environment.objects(last), context)
+        visits = [
+            (lanes, begun, first),
+            (lane, place, state),
+            *((lane, place, state) for lane, place, state, _ in kept),
+        ]
+        actions = [(lane, place - 1, action), *((lane, place, action) for lane, place, _, action in kept)]
+        path = _path(n, steps, visits, actions)
+        return self._record(path, length, steps, self.environment.objects(path["state"][lanes, length]), context)
 
     @torch.no_grad()
     def sample_to(self, ends: Trajectories, *, generator: torch.Generator) -> Trajectories:
@@ -130,9 +136,9 @@ class DiscreteSampler(nn.Module):
             parent = self.environment.back(state, back)
             return self.environment.forward_action(state, back), parent
 
-        _, _, walked = _walk(last, length, lambda state: self.environment.depth(state) == 0, retreat, -1)
+        lane, place, state, action = _walk(last, length, lambda state: self.environment.depth(state) == 0, retreat, -1)
         steps = int(length.max()) if n else 0
-        path = _path(walked, last, length, steps)
+        path = _path(n, steps, [(torch.arange(n), length, last), (lane, place, state)], [(lane, place, action)])
         version = self.version.expand(n).clone()
         return replace(ends, path=path, length=length, version=version, fixed={}, steps=steps)
 
@@ -307,48 +313,46 @@ class _Packed:
 
 
 _Act = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-_Visit = tuple[Tensor, Tensor, Tensor, Tensor]
+_Visits = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def _walk(
-    state: Tensor, place: Tensor, stopped: Callable[[Tensor], Tensor], act: _Act, direction: int
-) -> tuple[Tensor, Tensor, list[_Visit]]:
-    """Steps every lane until it has stopped: the last states, their places, and (lane, place, state, action) visits.
-
-    A visit names the state before the step in the generating direction, whichever way the walk goes.
-    """
+def _walk(state: Tensor, place: Tensor, stopped: Callable[[Tensor], Tensor], act: _Act, direction: int) -> _Visits:
+    """Moves every lane until it has stopped: the lane and place of each move's end, the state there, the action."""
     lane = torch.arange(len(state))
-    last, length, visits = state.clone(), place.clone(), []
+    visits = [(lane[:0], place[:0], state[:0], place[:0])]
+    # What inference mode makes cannot be saved for gradients; the joined columns, made outside it, can.
     with torch.inference_mode():
-        while True:
+        while len(lane):
             done = stopped(state)
             if done.any():
-                live = ~done
-                last[lane[done]], length[lane[done]] = state[done], place[done]
+                live = (~done).nonzero()[:, 0]
                 lane, state, place = lane[live], state[live], place[live]
                 if not len(lane):
-                    return last, length, visits
-            action, after = act(state, lane, place)
-            moved = place + direction
-            visits.append((lane, place, state, action) if direction > 0 else (lane, moved, after, action))
-            state, place = after, moved
+                    break
+            action, state = act(state, lane, place)
+            place = place + direction
+            visits.append((lane, place, state, action))
+    lanes, places, states, actions = (torch.cat(column) for column in zip(*visits, strict=True))
+    return lanes, places, states, actions
 
 
-def _kept(start: Trajectories, keep: Tensor) -> _Visit:
+def _kept(start: Trajectories, keep: Tensor) -> _Visits:
     lane, place = (torch.arange(start.steps) < keep[:, None]).nonzero(as_tuple=True)
     return lane, place, start.path["state"][lane, place], start.path["action"][lane, place]
 
 
-def _path(visits: list[_Visit], last: Tensor, length: Tensor, steps: int) -> dict[str, Tensor]:
-    """Visits laid out as padded tensors: state (n, steps + 1, width) and action (n, steps)."""
-    n = len(length)
-    states = last.new_zeros((n, steps + 1, last.shape[1]))
-    actions = torch.zeros((n, steps), dtype=torch.int64)
-    states[torch.arange(n), length] = last
-    if visits:
-        lane, place, state, action = (torch.cat(column) for column in zip(*visits, strict=True))
-        states[lane, place], actions[lane, place] = state, action
-    return {"state": states, "action": actions}
+def _path(
+    n: int, steps: int, visits: list[tuple[Tensor, Tensor, Tensor]], actions: list[tuple[Tensor, Tensor, Tensor]]
+) -> dict[str, Tensor]:
+    """Values at (lane, place) laid out as padded tensors: state (n, steps + 1, width) and action (n, steps)."""
+    path = {
+        "state": torch.zeros((n, steps + 1, visits[0][2].shape[1]), dtype=torch.int64),
+        "action": torch.zeros((n, steps), dtype=torch.int64),
+    }
+    for name, parts in (("state", visits), ("action", actions)):
+        for lane, place, value in parts:
+            path[name][lane, place] = value
+    return path
 
 
 def _choose(logits: Tensor, allowed: Tensor, uniform: Tensor, behaviour: Behaviour) -> Tensor:

@@ -127,6 +127,7 @@ class Progress:
         """A record: the metric that matters on the bar, a plain line in a pipe."""
         if "total_variation" in record:
             self.metric = f"total_variation {record['total_variation']:.4f}"
+            self.bar.set_postfix_str(self.metric)
         if not self.terminal:
             names = ("loss", "log_z", "total_variation", "mean_reward")
             shown = "  ".join(f"{name} {record[name]:.4g}" for name in names if name in record)

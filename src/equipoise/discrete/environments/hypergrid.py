@@ -50,7 +50,7 @@ class Hypergrid:
         self._columns = torch.arange(dim + 1)
         self._limits = torch.tensor([side - 1] * dim + [1])
         self._places = side ** torch.arange(dim - 1, -1, -1)
-        self._offsets = torch.arange(dim) * side
+        self._one_hot = torch.eye(side)
 
     def initial(self, n: int) -> Tensor:
         """(n, dim + 1) zeros: the origin, not stopped."""
@@ -91,8 +91,7 @@ class Hypergrid:
 
     def encode(self, state: Tensor) -> Tensor:
         """One-hot coordinates, (n, dim * side) float32."""
-        places = state[:, :-1] + self._offsets
-        return torch.zeros((len(state), self.features)).scatter_(1, places, 1.0)
+        return functional.embedding(state[:, :-1], self._one_hot).flatten(1)
 
     def objects(self, state: Tensor) -> Tensor:
         """The coordinates."""

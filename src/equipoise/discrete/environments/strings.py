@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from equipoise.trajectories import Columns
 
@@ -42,7 +43,7 @@ class AppendStrings:
         self._places = letters ** torch.arange(length - 1, -1, -1)
         self._first = torch.tensor([(letters**n - 1) // (letters - 1) for n in range(length + 2)])
         self.size = int(self._first[-1])
-        self._offsets = torch.arange(length) * (letters + 1)
+        self._one_hot = torch.eye(letters + 1)
 
     def initial(self, n: int) -> Tensor:
         """(n, length) zeros: the empty string."""
@@ -82,7 +83,7 @@ class AppendStrings:
 
     def encode(self, state: Tensor) -> Tensor:
         """One-hot letters, with one more symbol for an empty place: (n, length * (letters + 1)) float32."""
-        return torch.zeros((len(state), self.features)).scatter_(1, state + self._offsets, 1.0)
+        return functional.embedding(state, self._one_hot).flatten(1)
 
     def objects(self, state: Tensor) -> Tensor:
         """The letters' numbers."""
@@ -107,7 +108,7 @@ class AppendStrings:
     def _strings(self, length: int) -> Tensor:
         number = torch.arange(self.letters**length)[:, None]
         digits = number // self.letters ** torch.arange(length - 1, -1, -1) % self.letters
-        return torch.nn.functional.pad(digits + 1, (0, self.length - length))
+        return functional.pad(digits + 1, (0, self.length - length))
 
 
 class PrependAppendStrings(AppendStrings):
@@ -150,7 +151,7 @@ class PrependAppendStrings(AppendStrings):
 
     def back(self, state: Tensor, action: Tensor) -> Tensor:
         """The string without its last letter (0), or without its first (1)."""
-        shortened = torch.nn.functional.pad(state[:, 1:], (0, 1))
+        shortened = functional.pad(state[:, 1:], (0, 1))
         return torch.where((action == 0)[:, None], super().back(state, action), shortened)
 
     def back_action(self, state: Tensor, action: Tensor) -> Tensor:
