@@ -22,9 +22,10 @@ HOUSE = Path(equipoise.__file__).parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LIMIT = 300  # seconds that all steps of one page may take
 RUNNER = """
-import json, subprocess, sys
+import json, subprocess, sys, types
 page, steps = json.load(sys.stdin)
-namespace = {"__name__": "__main__"}
+sys.modules["__main__"] = types.ModuleType("__main__")
+namespace = vars(sys.modules["__main__"])
 for step in steps:
     print(f"{page}:{step['line']}", flush=True)
     if step["kind"] == "python":

@@ -21,6 +21,8 @@ _HOME = {
     "check_sampler": "equipoise.contracts",
     "balance": "equipoise.training.balance",
     "Run": "equipoise.training.loop",
+    "train": "equipoise.recipes.runs",
+    "open_run": "equipoise.recipes.runs",
     "Loop": "equipoise.training.loop",
 }
 _MODULES = frozenset({"objectives", "partition", "trust_pcl", "discrete", "training", "recipes"})
@@ -35,8 +37,10 @@ __all__ = [
     "check_environment",
     "check_sampler",
     "divergence",
+    "open_run",
     "partition",
     "relative_trajectory_balance",
+    "train",
     "trajectory_balance",
     "trust_pcl",
 ]
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     from equipoise.contracts import Behaviour, check_environment, check_sampler
     from equipoise.objectives.divergences import divergence
     from equipoise.objectives.residuals import relative_trajectory_balance, trajectory_balance
+    from equipoise.recipes.runs import open_run, train
     from equipoise.training.balance import balance
     from equipoise.training.loop import Loop, Run
     from equipoise.trajectories import Scores, Trajectories

@@ -230,7 +230,7 @@ def _check_trace(environment: Environment, state: Tensor) -> None:
 
 def _require(holds: Tensor | bool, promise: str, rows: Tensor) -> None:
     if not bool(holds):
-        raise ValueError(f"broken promise: {promise}; first row {rows[:1].tolist()}")
+        raise ValueError(f"check_environment: {promise}; first such state {rows[:1].tolist()}")
 
 
 def check_sampler(

@@ -70,10 +70,10 @@ def test_every_method_runs_from_every_source(tmp_path: Path, method: str, source
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trian"], "unknown command 'trian': did you mean 'train'?"),
-        (["train", "hypergird"], "unknown task 'hypergird': did you mean 'hypergrid'?"),
-        (["train", "hypergrid", "--stpes", "3"], "unknown flag '--stpes': did you mean '--steps'?"),
-        (["train", "hypergrid", "--loss", "foward_kl"], "--loss is 'foward_kl': did you mean 'forward_kl'?"),
+        (["trian"], "unknown command 'trian' (did you mean 'train'?)"),
+        (["train", "hypergird"], "unknown task 'hypergird' (did you mean 'hypergrid'?)"),
+        (["train", "hypergrid", "--stpes", "3"], "unknown flag '--stpes' (did you mean '--steps'?)"),
+        (["train", "hypergrid", "--loss", "foward_kl"], "--loss is 'foward_kl' (did you mean 'forward_kl'?)"),
         (["train", "hypergrid", "--loss=foward_kl"], "did you mean 'forward_kl'?"),
         (["train", "hypergrid", "--steps", "many"], "--steps"),
         (["train", "hypergrid", "--steps", "0"], "steps is 0"),

@@ -164,7 +164,7 @@ def test_a_function_in_python_is_a_reward(tmp_path: Path) -> None:
 def test_configurations_survive_a_round_trip_and_refuse_what_they_do_not_know() -> None:
     for config in (Hypergrid(rewards=(1.0, 2.0), out=Path("a")), Strings(alphabet="AB", length=3, missing=0.5)):
         assert from_mapping(type(config), to_mapping(config)) == config
-    with pytest.raises(ValueError, match="unknown setting 'sidee': did you mean 'side'"):
+    with pytest.raises(ValueError, match=r"unknown setting 'sidee' \(did you mean 'side'"):
         from_mapping(Hypergrid, {"sidee": 3})
     with pytest.raises(ValueError, match="side is '3': a whole number was expected"):
         from_mapping(Hypergrid, {"side": "3"})

@@ -29,7 +29,7 @@ def parse(kind: type[Command], words: Sequence[str], *, prog: str, default: Comm
         UsageError: an unknown flag or value (the nearest is named), or a value that cannot be read.
         SystemExit: with status 0, after help was printed.
     """
-    _check_words(kind, words)
+    words = _checked_words(kind, words)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -74,7 +74,9 @@ def take(words: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
     return value, rest
 
 
-def _check_words(kind: Any, words: Sequence[str]) -> None:
+def _checked_words(kind: Any, words: Sequence[str]) -> list[str]:
+    """The words, with every flag known and every choice one of its flag's; a dash in a choice counts as `_`."""
+    words = list(words)
     hints = typing.get_type_hints(kind)
     flags = {f"--{entry.name.replace('_', '-')}": entry.name for entry in dataclasses.fields(kind)}
     for place, word in enumerate(words):
@@ -86,10 +88,14 @@ def _check_words(kind: Any, words: Sequence[str]) -> None:
             continue
         if flag not in flags:
             raise UsageError(f"unknown flag '{word.partition('=')[0]}'{nearest(flag, flags)}")
-        value = value or (words[place + 1] if place + 1 < len(words) else "")
+        apart = not value and place + 1 < len(words)
+        value = (words[place + 1] if apart else value).replace("-", "_")
         choices = [choice for choice in _choices(hints[flags[flag]]) if choice != "None"]
         if choices and value not in choices:
             raise UsageError(f"{flag} is '{value}'{nearest(value, choices)}; known: {', '.join(choices)}")
+        if choices:
+            words[place + apart] = value if apart else f"{flag}={value}"
+    return words
 
 
 def _choices(hint: Any) -> list[str]:
@@ -106,4 +112,4 @@ def _one_line(message: str) -> str:
         if line.startswith("──") or not line:
             break
         body.append(line)
-    return " ".join(body) or "the command line cannot be read"
+    return re.sub(r"^Error parsing [A-Z]\w*: ", "", " ".join(body)) or "the command line cannot be read"

@@ -46,7 +46,7 @@ def resume(words: list[str]) -> int:
     from equipoise.recipes.runs import continue_run, open_run
 
     run = open_run(chosen.run)
-    if run.folder.done:
+    if run.folder.done and run.loop.step >= run.config.steps:
         raise UsageError(f"'{chosen.run}' has ended; judge it with: equipoise evaluate {chosen.run}")
     _report(run.warnings)
     print(f"taking up '{chosen.run}' at step {run.loop.step}", file=sys.stderr)

@@ -103,21 +103,21 @@ class DiscreteSampler(nn.Module):
         if start is not None and keep is not None:
             first, begun, kept = start.path["state"][lanes, keep], keep, [_kept(start, keep)]
 
-        def act(state: Tensor, lane: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+        def act(state: Tensor, lane: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
             features = self._features(state, None if conditions is None else conditions[lane])
             logits = self.policy(features)["forward"]
-            action = _choose(logits, self.environment.allowed(state), uniforms[place, lane], behaviour)
+            action = _choose(logits, self.environment.allowed(state), noise, behaviour)
             return action, self.environment.step(state, action)
 
-        lane, place, state, action = _walk(first, begun, self.environment.terminal, act, +1)
-        length = begun + lane.bincount(minlength=n)
+        lane, move, state, action = _walk(first, self.environment.terminal, act, uniforms)
+        place, length = begun[lane] + move, begun + lane.bincount(minlength=n)
         steps = int(length.max()) if n else 0
         visits = [
             (lanes, begun, first),
-            (lane, place, state),
+            (lane, place + 1, state),
             *((lane, place, state) for lane, place, state, _ in kept),
         ]
-        actions = [(lane, place - 1, action), *((lane, place, action) for lane, place, _, action in kept)]
+        actions = [(lane, place, action), *((lane, place, action) for lane, place, _, action in kept)]
         path = _path(n, steps, visits, actions)
         return self._record(path, length, steps, self.environment.objects(path["state"][lanes, length]), context)
 
@@ -130,14 +130,14 @@ class DiscreteSampler(nn.Module):
         last = self.environment.state_of(ends.objects)
         length = self.environment.depth(last)
 
-        def retreat(state: Tensor, lane: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+        def retreat(state: Tensor, lane: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
             logits = self._backward_logits(state, None if conditions is None else conditions[lane])
-            back = _choose(logits, self.environment.parents(state), uniforms[place - 1, lane], ON_POLICY)
+            back = _choose(logits, self.environment.parents(state), noise, ON_POLICY)
             parent = self.environment.back(state, back)
             return self.environment.forward_action(state, back), parent
 
-        lane, place, state, action = _walk(last, length, lambda state: self.environment.depth(state) == 0, retreat, -1)
-        steps = int(length.max()) if n else 0
+        lane, move, state, action = _walk(last, lambda state: self.environment.depth(state) == 0, retreat, uniforms)
+        steps, place = int(length.max()) if n else 0, length[lane] - 1 - move
         path = _path(n, steps, [(torch.arange(n), length, last), (lane, place, state)], [(lane, place, action)])
         version = self.version.expand(n).clone()
         return replace(ends, path=path, length=length, version=version, fixed={}, steps=steps)
@@ -316,24 +316,25 @@ _Act = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 _Visits = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def _walk(state: Tensor, place: Tensor, stopped: Callable[[Tensor], Tensor], act: _Act, direction: int) -> _Visits:
-    """Moves every lane until it has stopped: the lane and place of each move's end, the state there, the action."""
+def _walk(state: Tensor, stopped: Callable[[Tensor], Tensor], act: _Act, uniforms: Tensor) -> _Visits:
+    """Moves every lane until it has stopped: of each move its lane, its number, the state it leads to, the action."""
     lane = torch.arange(len(state))
-    visits = [(lane[:0], place[:0], state[:0], place[:0])]
+    moves = [(lane[:0], state[:0], lane[:0])]
     # What inference mode makes cannot be saved for gradients; the joined columns, made outside it, can.
     with torch.inference_mode():
         while len(lane):
             done = stopped(state)
             if done.any():
                 live = (~done).nonzero()[:, 0]
-                lane, state, place = lane[live], state[live], place[live]
+                lane, state = lane[live], state[live]
                 if not len(lane):
                     break
-            action, state = act(state, lane, place)
-            place = place + direction
-            visits.append((lane, place, state, action))
-    lanes, places, states, actions = (torch.cat(column) for column in zip(*visits, strict=True))
-    return lanes, places, states, actions
+            noise = uniforms[len(moves) - 1]
+            action, state = act(state, lane, noise if len(lane) == len(noise) else noise[lane])
+            moves.append((lane, state, action))
+    number = torch.arange(-1, len(moves) - 1).repeat_interleave(torch.tensor([len(lane) for lane, _, _ in moves]))
+    lanes, states, actions = (torch.cat(column) for column in zip(*moves, strict=True))
+    return lanes, number, states, actions
 
 
 def _kept(start: Trajectories, keep: Tensor) -> _Visits:

@@ -230,13 +230,14 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any]) -> Config:
 
 
 def check(config: Training) -> None:
-    """Holds every value to its field's type.
+    """Holds every value to its field's type; paths may be given as text, tuples as lists, floats as whole numbers.
 
     Raises:
         ValueError: names the setting, what was given and what was expected.
     """
     for name, hint in typing.get_type_hints(type(config)).items():
-        value = getattr(config, name)
+        value = _coerced(getattr(config, name), hint)
+        object.__setattr__(config, name, value)
         if not _fits(value, hint):
             choices = [choice for part in _parts(hint) for choice in typing.get_args(part)]
             if isinstance(value, str) and choices:
@@ -246,9 +247,9 @@ def check(config: Training) -> None:
 
 
 def nearest(word: str, known: typing.Iterable[object]) -> str:
-    """': did you mean ...?' where something is near, else nothing."""
+    """' (did you mean ...?)' where something is near, else nothing."""
     close = difflib.get_close_matches(word, [str(entry) for entry in known], n=1, cutoff=0.4)
-    return f": did you mean '{close[0]}'?" if close else ""
+    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def _plain(value: Any) -> Any:

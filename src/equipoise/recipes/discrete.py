@@ -48,7 +48,7 @@ class DiscreteRun:
         log_reward = self.reward(objects, None)
         log_probability = self.judge.log_probability(self.sampler.environment.state_of(objects))
         columns = zip(self.show(objects), log_reward.tolist(), log_probability.tolist(), strict=True)
-        lines = [f"{shown}\t{reward:.6g}\t{probability:.6g}" for shown, reward, probability in columns]
+        lines = [f"{shown}\t{reward + 0.0:.6g}\t{probability:.6g}" for shown, reward, probability in columns]
         return "\n".join(["object\tlog_reward\tlog_probability", *lines, ""])
 
 
@@ -114,8 +114,9 @@ def own_reward(name: str) -> Reward:
         ValueError: no such module or function.
     """
     module_name, _, attribute = name.partition(":")
-    if not attribute:
-        raise ValueError(f"reward '{name}': a name of this task's, or module:function, was expected")
+    if not attribute or module_name.endswith(".py"):
+        example = f"{module_name.removesuffix('.py')}:{attribute or 'function'}"
+        raise ValueError(f"reward '{name}': module:function was expected, such as {example} for a file of this folder")
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)

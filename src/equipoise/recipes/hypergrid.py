@@ -44,7 +44,8 @@ def _reward(config: configuration.Hypergrid) -> Reward:
     if config.reward not in LANDSCAPES:
         known = ", ".join(LANDSCAPES)
         raise ValueError(
-            f"reward '{config.reward}'{nearest(config.reward, LANDSCAPES)}: one of {known}, or module:function"
+            f"reward '{config.reward}'{nearest(config.reward, LANDSCAPES)}: one of {known}, or module:function, such "
+            "as mine:reward for the function 'reward' of a file mine.py"
         )
     most = 2 if config.reward == "cosine" else 3
     default = config.rewards == configuration.Hypergrid.rewards

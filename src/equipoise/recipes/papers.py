@@ -83,6 +83,14 @@ PAPERS: dict[str, Paper] = {
             "2302.05446",
         ),
         Paper(
+            "richter2020vargrad",
+            'Richter, Lorenz and Boustati, Ayman and N{\\"u}sken, Nikolas and Ruiz, Francisco J. R. and '
+            'Akyildiz, {\\"O}mer Deniz',
+            "VarGrad: A Low-Variance Gradient Estimator for Variational Inference",
+            2020,
+            "2010.10436",
+        ),
+        Paper(
             "shen2023towards",
             "Shen, Max W. and Bengio, Emmanuel and Hajiramezanali, Ehsan and Loukas, Andreas and Cho, Kyunghyun and "
             "Biancalani, Tommaso",
@@ -124,7 +132,7 @@ PAPERS: dict[str, Paper] = {
 
 _METHODS: dict[str, tuple[str, ...]] = {
     "tb": ("malkin2022trajectory",),
-    "vargrad": ("zhang2023robust", "malkin2022trajectory"),
+    "vargrad": ("richter2020vargrad", "zhang2023robust", "malkin2022trajectory"),
     "db": ("bengio2021foundations",),
     "modified_db": ("deleu2022bayesian",),
     "fl_db": ("pan2023better",),
@@ -149,7 +157,7 @@ def papers_of(*, task: str, residual: str, loss: str, log_z: str) -> list[Paper]
     keys = [*_TASKS.get(task, ()), *_METHODS[_RESIDUALS[residual]]]
     keys += ["fawkes2026ftb"] if loss != "reverse_kl" or log_z == "deviation" else []
     keys += ["hu2024beyond"] if loss == "shifted_cosh" else []
-    keys += ["zhang2023robust"] if log_z == "group_mean" else []
+    keys += ["richter2020vargrad", "zhang2023robust"] if log_z == "group_mean" else []
     return [PAPERS[key] for key in dict.fromkeys(keys)]
 
 

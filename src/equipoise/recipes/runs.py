@@ -35,17 +35,22 @@ class StoredRun:
     warnings: list[str]
 
 
-def open_run(path: Path) -> StoredRun:
+def open_run(path: Path | str, *, reward: Callable[..., Tensor] | None = None) -> StoredRun:
     """Opens a run folder.
+
+    Args:
+        path: of the folder.
+        reward: in place of the configuration's, where that is a function of a script, which cannot be imported.
 
     Raises:
         FileNotFoundError: no run there.
         ValueError: a configuration that cannot be read, or no whole checkpoint.
     """
+    path = Path(path)
     folder = RunFolder.open(path)
     name, config = read_config(path)
     saved = folder.load() if folder.begun else None
-    built = task(name).build(config)
+    built = task(name).build(config, reward)
     loop = Loop(built.run)
     if saved is None:  # killed before its first checkpoint: it begins again
         warning = f"'{path}' has no checkpoint yet: its sampler is untrained"
@@ -85,7 +90,8 @@ def train(config: Training, *, reward: Callable[..., Tensor] | None = None) -> D
     Args:
         config: of a task: `Hypergrid`, `Strings`, `TFBind8`.
         reward: a function of one's own in place of the configuration's: of objects, or of (objects, context),
-            returning log R, (n,) floats. To be taken up from its folder it must be importable.
+            returning log R, (n,) floats. Of a module, it is found again when the run is opened; of a script, give it
+            to `open_run` too.
 
     Returns:
         The run: `evaluate()` gives its exact figures, `sampler.sample(...)` draws.

@@ -73,7 +73,7 @@ def rewarded(reward: Reward, objects: Columns, context: Columns, n: int, *, firs
     value = reward(objects, context)
     if not isinstance(value, Tensor) or value.shape != (n,) or not value.is_floating_point():
         given = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"the reward returned {given} for {n} objects: a float tensor ({n},) of log R was expected")
+        raise ValueError(f"the reward returned {given} for {n} objects: log R as a float tensor ({n},) was expected")
     finite = torch.isfinite(value)
     if not finite.all():
         row = int((~finite).int().argmax())

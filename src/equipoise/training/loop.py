@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -67,15 +68,23 @@ class Loop:
     def __init__(self, run: Run) -> None:
         check_run(run)
         self.run, self.step = run, 0
-        groups = [{"params": list(module.parameters()), "name": name} for name, module in run.modules.items()]
-        self.optimiser = torch.optim.Adam([group for group in groups if group["params"]], lr=0.0, fused=True)
         self.generators = {name: generator(run.seed, name) for name in [*run.sources, "score"]}
-        self._parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        self._parameters = [parameter for module in run.modules.values() for parameter in module.parameters()]
+        self._saved: dict[str, Any] | None = None
         self._samplers = list({id(term.sampler): term.sampler for term in run.terms}.values())
         self._by_source = {
             name: [term for term in run.terms if term.source == name]
             for name in dict.fromkeys(term.source for term in run.terms)
         }
+
+    @cached_property
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Adam, made at the first step: whoever only judges a run does not pay for importing it."""
+        groups = [{"params": list(module.parameters()), "name": name} for name, module in self.run.modules.items()]
+        optimiser = torch.optim.Adam([group for group in groups if group["params"]], lr=0.0, fused=True)
+        if self._saved is not None:
+            optimiser.load_state_dict(self._saved)
+        return optimiser
 
     def advance(self) -> dict[str, Tensor]:
         """One step of the run; its metrics by name.
@@ -123,7 +132,8 @@ class Loop:
             module.load_state_dict(state["modules"][name])
         for sampler, version in zip(self._samplers, state["versions"], strict=True):
             sampler.version.copy_(version)
-        self.optimiser.load_state_dict(state["optimiser"])
+        self._saved = state["optimiser"]
+        self.__dict__.pop("optimiser", None)
         for name, source in self.run.sources.items():
             source.load_state_dict(state["sources"][name])
         for name, source in self.generators.items():
