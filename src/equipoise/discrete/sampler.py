@@ -12,6 +12,9 @@ from equipoise.contracts import ON_POLICY, Behaviour, Environment
 from equipoise.discrete.policies.mlp import Uniform
 from equipoise.trajectories import Columns, Fixed, Scores, Trajectories
 
+NEVER = torch.tensor(-torch.inf)
+"""The logit of what is not allowed, as a tensor: a number would be made one at every call."""
+
 _NETWORK = frozenset({"log_pf", "entropy", "log_flow", "log_outflow", "log_stop"})
 
 
@@ -189,7 +192,7 @@ class DiscreteSampler(nn.Module):
 
     def _forward_scores(self, rows: _Packed, heads: dict[str, Tensor], needs: frozenset[str]) -> dict[str, Tensor]:
         allowed = self.environment.allowed(rows.state)
-        logits = torch.where(allowed, heads["forward"][: len(rows.state)], -torch.inf)
+        logits = torch.where(allowed, heads["forward"][: len(rows.state)], NEVER)
         log_policy = torch.log_softmax(logits, 1)
         found = {}
         if "log_pf" in needs:
@@ -360,12 +363,12 @@ def _choose(logits: Tensor, allowed: Tensor, uniform: Tensor, behaviour: Behavio
     """One allowed action a row, by inverse CDF of one uniform."""
     if behaviour.temperature != 1.0:
         logits = logits / behaviour.temperature
-    policy = torch.softmax(torch.where(allowed, logits, -torch.inf), 1)
+    policy = torch.softmax(torch.where(allowed, logits, NEVER), 1)
     if behaviour.epsilon:
         share = allowed.to(policy.dtype)
         policy = (1 - behaviour.epsilon) * policy + behaviour.epsilon * share / share.sum(1, keepdim=True)
     cumulative = policy.cumsum(1)
-    return (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(1)
+    return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
 
 
 def _uniforms(steps: int, n: int, generator: torch.Generator) -> Tensor:
@@ -377,7 +380,7 @@ def _uniforms(steps: int, n: int, generator: torch.Generator) -> Tensor:
 
 
 def _log_choice(logits: Tensor, allowed: Tensor, action: Tensor) -> Tensor:
-    return torch.log_softmax(torch.where(allowed, logits, -torch.inf), 1).gather(1, action[:, None])[:, 0]
+    return torch.log_softmax(torch.where(allowed, logits, NEVER), 1).gather(1, action[:, None])[:, 0]
 
 
 def _expected(log_policy: Tensor, value: Tensor, allowed: Tensor) -> Tensor:

@@ -165,6 +165,8 @@ class TFBind8(Training):
 
     steps: int = 10_000
     """optimiser steps"""
+    hidden: tuple[int, ...] = (128, 128)
+    """widths of the network's hidden layers"""
     learning_rate: float = 3e-3
     """of the policy"""
     every: int = 1000

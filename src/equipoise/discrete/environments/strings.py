@@ -44,14 +44,15 @@ class AppendStrings:
         self._first = torch.tensor([(letters**n - 1) // (letters - 1) for n in range(length + 2)])
         self.size = int(self._first[-1])
         self._one_hot = torch.eye(letters + 1)
+        self._every = torch.ones((1, letters), dtype=torch.bool)
 
     def initial(self, n: int) -> Tensor:
         """(n, length) zeros: the empty string."""
         return torch.zeros((n, self.length), dtype=torch.int64)
 
     def allowed(self, state: Tensor) -> Tensor:
-        """Every letter, until the string is full."""
-        return (state[:, -1:] == 0).expand(-1, self.letters)
+        """Every letter, of a string that is not full."""
+        return self._every.expand(len(state), -1)
 
     def step(self, state: Tensor, action: Tensor) -> Tensor:
         """Appends the letter."""
@@ -133,10 +134,9 @@ class PrependAppendStrings(AppendStrings):
 
     def allowed(self, state: Tensor) -> Tensor:
         """Every letter at the end; at the front every letter but the one of which the string is a run."""
-        growing = state[:, -1:] == 0
         letter = torch.arange(1, self.letters + 1)
         repeats = self._is_run(state)[:, None] & ((state[:, :1] == letter) | (state[:, :1] == 0))
-        return torch.cat([growing.expand(-1, self.letters), growing & ~repeats], 1)
+        return torch.cat([super().allowed(state), ~repeats], 1)
 
     def step(self, state: Tensor, action: Tensor) -> Tensor:
         """Appends the letter, or prepends it."""
