@@ -53,6 +53,7 @@ def build(regime: str, seed: int) -> Built:
     loop = Loop(
         replace(
             built.run,
+            clip=None,  # the peer's step has no clipping either
             learning_rate={name: lambda step, name=name: rates[name] for name in rates},
             sources={name: Watched(source, lengths) for name, source in built.run.sources.items()},
         )
@@ -66,7 +67,7 @@ def build(regime: str, seed: int) -> Built:
         rates.update(policy=policy, log_z=log_z)
 
     parameters = [parameter for module in built.run.modules.values() for parameter in module.parameters()]
-    settings = "eager; gradient clipping and finite checks on, as in every run of the library"
+    settings = "eager; no gradient clipping, as the peer; finite checks on, as in every run of the library"
     return Built(step, set_learning_rates, lambda: parameters, settings)
 
 
