@@ -155,21 +155,17 @@ def hold(kind: str, seed: int, runs: Path, out: Path, capsys: pytest.CaptureFixt
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("count", [25, pytest.param(400, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_few_mutations_end_in_clean_errors(
-    kind: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_mutations_end_in_clean_errors(
+    kind: str,
+    count: int,
+    runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for seed in range(25):
-        hold(kind, seed, runs, tmp_path / f"out-{seed}", capsys)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_thousand_mutations_end_in_clean_errors(
-    kind: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for seed in range(400):
+    for seed in range(count):
         hold(kind, seed, runs, tmp_path / f"out-{seed}", capsys)
         shutil.rmtree(tmp_path / f"out-{seed}", ignore_errors=True)

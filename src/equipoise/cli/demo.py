@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from equipoise.cli.flags import parse
+from equipoise.cli.messages import warn
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ def demo(words: list[str]) -> int:
 
     paths = demonstrate(chosen.out, begin, judged)
     report = chosen.out / "report.html"
-    for warning in write_report(paths, report):
-        print(f"warning: {warning}", file=sys.stderr)
+    warn(write_report(paths, report))
     print(f"{time.monotonic() - began:.0f} seconds. The report: {report}")
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from equipoise.cli.flags import parse
+from equipoise.cli.messages import warn
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ def evaluate(words: list[str]) -> int:
     from equipoise.recipes.runs import open_run
 
     run = open_run(chosen.run)
-    for warning in run.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    warn(run.warnings)
     figures = run.loop.run.evaluate()
     if chosen.json:
         print(json.dumps(figures))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from equipoise.cli.flags import UsageError, parse
+from equipoise.cli.messages import warn
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def report(words: list[str]) -> int:
     from equipoise.plots.report import write_report
 
     warnings = write_report(chosen.runs, chosen.out)
-    _warn(warnings)
+    warn(warnings)
     print(chosen.out)
     return 0
 
@@ -56,7 +56,7 @@ def plot(words: list[str]) -> int:
     from equipoise.plots.files import write_figures
 
     paths, warnings = write_figures(chosen.runs, chosen.out)
-    _warn(warnings)
+    warn(warnings)
     _print(paths)
     return 0
 
@@ -74,11 +74,6 @@ def _events(chosen: Plot) -> int:
 def _require_runs(runs: tuple[Path, ...], prog: str) -> None:
     if not runs:
         raise UsageError(f"no run is given: one run folder or more were expected, for example {prog} runs/first")
-
-
-def _warn(warnings: Iterable[str]) -> None:
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _print(paths: Iterable[Path]) -> None:

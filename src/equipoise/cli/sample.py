@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from equipoise.cli.flags import parse
+from equipoise.cli.messages import warn
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ def sample(words: list[str]) -> int:
     from equipoise.training.loop import generator
 
     run = open_run(chosen.run)
-    for warning in run.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    warn(run.warnings)
     text = run.built.table(chosen.n, generator(chosen.seed, "sample"))
     if chosen.out is None:
         print(text, end="")

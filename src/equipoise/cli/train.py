@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from equipoise.cli.flags import UsageError, parse, parse_config, take
+from equipoise.cli.messages import warn
 from equipoise.recipes.tasks import TASKS, task
 
 
@@ -48,7 +49,7 @@ def resume(words: list[str]) -> int:
     run = open_run(chosen.run)
     if run.folder.done and run.loop.step >= run.config.steps:
         raise UsageError(f"'{chosen.run}' has ended; judge it with: equipoise evaluate {chosen.run}")
-    _report(run.warnings)
+    warn(run.warnings)
     print(f"taking up '{chosen.run}' at step {run.loop.step}", file=sys.stderr)
     continue_run(run)
     _conclude(run.built.evaluate(), chosen.run)
@@ -58,11 +59,6 @@ def resume(words: list[str]) -> int:
 def _conclude(figures: dict[str, Any], out: Path) -> None:
     shown = "  ".join(f"{name} {value:.6g}" for name, value in figures.items() if isinstance(value, float))
     print(f"{out}: {shown}")
-
-
-def _report(warnings: list[str]) -> None:
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _next_free(name: str) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from equipoise.recipes.configuration import METHODS
+
 
 @dataclass(frozen=True)
 class Paper:
@@ -140,15 +142,9 @@ _METHODS: dict[str, tuple[str, ...]] = {
     "fm": ("bengio2021flow",),
     "rtb": ("venkatraman2024amortizing", "deleu2025relative"),
 }
-_RESIDUALS = {
-    "trajectory": "tb",
-    "relative": "rtb",
-    "detailed": "db",
-    "modified_detailed": "modified_db",
-    "forward_looking": "fl_db",
-    "sub_trajectory": "subtb",
-    "flow_matching": "fm",
-}
+_RESIDUALS = {residual: method for method, (residual, _) in reversed(METHODS.items())}
+"""The first method that has each residual."""
+
 _TASKS = {"hypergrid": ("bengio2021flow", "malkin2022trajectory"), "tfbind8": ("shen2023towards",), "strings": ()}
 
 

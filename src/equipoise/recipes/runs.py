@@ -112,7 +112,7 @@ def train(config: Training, *, reward: Callable[..., Tensor] | None = None) -> D
         require_free(config.out)
     built = task(name).build(config, reward)
     loop = Loop(built.run)
-    built.evaluate()  # a reward that is wrong anywhere is found before a folder is made
+    _ = built.judge.log_reward  # a reward that is wrong anywhere is found before a folder is made
     folder = None
     if config.out is not None:
         stored = {"task": name, **to_mapping(config)}

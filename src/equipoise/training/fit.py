@@ -24,7 +24,7 @@ def fit(
     every: int,
     listen: Callable[[Record], None] = lambda record: None,
     clock: Clock | None = None,
-) -> Record:
+) -> None:
     """Trains to the run's last step; every `every` steps evaluates, logs and saves, and once at the end.
 
     What is logged and saved depends on configuration and seed alone, so that a run that was killed and taken up ends
@@ -37,27 +37,21 @@ def fit(
         listen: is given each record.
         clock: of a run that is taken up, with the seconds it had spent.
 
-    Returns:
-        The last record.
-
     Raises:
         ValueError: a loss that is not finite; the batch is saved in the folder, and named.
     """
     clock = clock or Clock()
     steps = loop.run.steps
-    record: Record = {}
     if folder is not None and not folder.begun:
-        record = _record(loop, folder, {}, listen, clock)
+        _record(loop, folder, {}, listen, clock)
     with Progress(steps, loop.step) as progress:
         while loop.step < steps:
             metrics = _advance(loop, folder)
             progress.step(metrics)
             if loop.step % every == 0 or loop.step == steps:
-                record = _record(loop, folder, metrics, listen, clock)
-                progress.show(record)
+                progress.show(_record(loop, folder, metrics, listen, clock))
     if folder is not None:
         folder.finish({"steps": loop.step, **clock.seconds()})
-    return record
 
 
 class Clock:
