@@ -56,10 +56,7 @@ def test_a_tilted_brownian_motion_is_judged_as_its_closed_form_says() -> None:
 def test_from_scratch_paths_of_the_target_are_bridges_to_exact_points() -> None:
     # Target N(0, I) is the Brownian motion itself: log Z = 0 whatever the path.
     mixture = Mixture(torch.zeros(1, 2), torch.ones(1), 1.0)
-    judge = PointJudge(
-        sampler(torch.zeros(2), None), mixture, lambda points, context: mixture.log_prob(points), 1.0, None
-    )
-    found = judge.figures()
+    found = PointJudge(sampler(torch.zeros(2), None), mixture, wrapped(mixture.log_prob), 1.0, None).figures()
     assert found["elbo"] == pytest.approx(0.0, abs=1e-5) and found["eubo"] == pytest.approx(0.0, abs=1e-5)
     assert found["wasserstein2"] < 1.5 * found["wasserstein2_floor"]
     assert "target_log_z" not in found
