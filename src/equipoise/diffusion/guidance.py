@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from equipoise.diffusion.sampler import DiffusionSampler
+from equipoise.trajectories import Trajectories, ends
 
 
 def classifier_guidance(
@@ -152,3 +153,24 @@ def _gradient(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
 def _require_scale(scale: float) -> None:
     if not scale >= 0:
         raise ValueError(f"scale is {scale}: a number of at least 0 was expected")
+
+
+class Guided(nn.Module):
+    """Guidance with the face of a sampler, so that it is judged and shown as one; nothing in it is trained.
+
+    Args:
+        prior: the frozen diffusion model.
+        draw: (n, generator) -> objects: one of the functions above with its choices filled in.
+        parts: modules that `draw` reads, to be saved with it.
+    """
+
+    def __init__(
+        self, prior: DiffusionSampler, draw: Callable[[int, torch.Generator], Tensor], *parts: nn.Module
+    ) -> None:
+        super().__init__()
+        self.prior, self.draw, self.parts = prior, draw, nn.ModuleList(parts)
+        self.offers = frozenset[str]()
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Trajectories:
+        """n objects, without paths: no probability of theirs is known."""
+        return ends(self.draw(n, generator))

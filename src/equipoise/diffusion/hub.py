@@ -7,7 +7,6 @@ Nothing here imports diffusers or peft; models and schedulers are the caller's, 
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import Any
 
@@ -40,8 +39,8 @@ def pretrained(
 
     Example:
         >>> from diffusers import DDPMScheduler, UNet2DModel
-        >>> model = UNet2DModel(sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8,), norm_num_groups=4,
-        ...     down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), layers_per_block=1)
+        >>> model = UNet2DModel(sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, norm_num_groups=4,
+        ...     block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",))
         >>> sampler = pretrained(model, DDPMScheduler(clip_sample=False), steps=5)
         >>> sampler.sample(2, generator=torch.Generator().manual_seed(0)).objects.shape
         torch.Size([2, 1, 8, 8])
@@ -73,8 +72,8 @@ def tuned(
 
     Example:
         >>> from diffusers import DDPMScheduler, UNet2DModel
-        >>> model = UNet2DModel(sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8,), norm_num_groups=4,
-        ...     down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), layers_per_block=1)
+        >>> model = UNet2DModel(sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, norm_num_groups=4,
+        ...     block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",))
         >>> sorted(tuned(model, DDPMScheduler(clip_sample=False), steps=5).offers)
         ['denoising', 'kl_prior', 'log_pf', 'log_prior']
     """

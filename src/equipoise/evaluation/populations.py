@@ -1,4 +1,4 @@
-"""Comparing populations of objects by features: the Frechet distance, diversity, shares of classes with their errors."""
+"""Comparing populations of objects by features: Frechet distance, diversity, shares of classes with their errors."""
 
 from __future__ import annotations
 
