@@ -13,9 +13,9 @@ from equipoise.diffusion.processes import Process
 class SmallUNet(nn.Module):
     """Residual blocks at full and at half resolution, joined by a skip connection; 0 at the start.
 
-    At half resolution a dense block sees all places at once, where larger networks have attention: at 4 x 4 it is
-    the cheapest part on a CPU, and the one that the images' quality hangs on. There is no normalisation, which costs as much as the
-    convolutions at this size; blocks begin as the identity instead.
+    At half resolution a dense block sees all places at once, where larger networks have attention: at 4 x 4 it is the
+    cheapest part on a CPU, and the one that the images' quality hangs on. There is no normalisation, which costs as
+    much as the convolutions at this size; blocks begin as the identity instead.
 
     Source: Ho et al., 2020, "Denoising Diffusion Probabilistic Models", arXiv 2006.11239, appendix B, made small; the
         network's interface is that of `networks`.
