@@ -17,9 +17,11 @@ from torch import Tensor
 from equipoise.contracts import Enumerable
 from equipoise.discrete.environments.hypergrid import Hypergrid
 from equipoise.plots import figures
+from equipoise.plots.points import point_panels
 from equipoise.plots.records import RunRecord
 from equipoise.recipes.configuration import PATHS
 from equipoise.recipes.discrete import DiscreteRun
+from equipoise.recipes.gaussians import PointsRun
 from equipoise.recipes.runs import StoredRun
 from equipoise.sampling.rollouts import Rollouts
 from equipoise.training.loop import generator
@@ -73,6 +75,23 @@ CURVES = (
         "Total variation",
         "Exact total variation between each run's sampler and its target, on a logarithmic scale: half the sum over "
         "all objects of the absolute difference of their probabilities. A perfect sampler would fall to 0.",
+    ),
+    Curve(
+        "mode_total_variation",
+        "mode_total_variation_floor",
+        True,
+        "Shares of the modes",
+        "Total variation between the shares of each run's points near each mode (and near none) and the ideal "
+        "target's, on a logarithmic scale; dashed: a perfect sampler with as many points. A tuned sampler is held to its prior "
+        "times the reward, which need not be the ideal target: see target_mode_total_variation.",
+    ),
+    Curve(
+        "eubo",
+        "elbo",
+        False,
+        "Evidence upper bound",
+        "Mean log-weight of trajectories of the target; dashed: the last evidence lower bound. log Z lies between; a "
+        "perfect sampler would close the gap. A sampler that misses a mode shows it here, and in no lower bound.",
     ),
     Curve(
         "log_z",
@@ -137,6 +156,24 @@ def distribution(run: StoredRun) -> list[Exhibit]:
     return [_scatter(log_target, model.log())]
 
 
+def points(run: StoredRun) -> list[Exhibit]:
+    """Samples in the plane: of the prior, of the sampler, and of the mixture that it is held to."""
+    built = run.built
+    if not isinstance(built, PointsRun):
+        return []
+    noise, mixture = generator(run.config.seed, "figures"), built.judge.mixture
+    before = {} if built.sampler.prior is None else {"prior": built.sampler.prior.sample(DRAWN, generator=noise)}
+    drawn = {**before, "sampler": built.sampler.sample(DRAWN, generator=noise)}
+    samples = {name: entry.objects for name, entry in drawn.items() if isinstance(entry.objects, Tensor)}
+    samples["ideal target"] = mixture.sample(DRAWN, noise)
+    caption = (
+        f"{DRAWN:,} points of each, seed fixed; circles are the target's modes. A perfect sampler could not be told "
+        "from the ideal target; a tuned one also keeps what its prior puts between the modes."
+    )
+    figure, narrow = point_panels(samples, mixture.means), point_panels(samples, mixture.means, columns=1)
+    return [Exhibit("points", "Samples", caption, figure, narrow)]
+
+
 def residuals(run: StoredRun) -> list[Exhibit]:
     """The residuals of trajectories drawn from the sampler itself, for each term of the loss that has them."""
     terms = run.loop.run.terms
@@ -148,7 +185,7 @@ def residuals(run: StoredRun) -> list[Exhibit]:
     ]
 
 
-OFFERS: tuple[Callable[[StoredRun], list[Exhibit]], ...] = (distribution, residuals)
+OFFERS: tuple[Callable[[StoredRun], list[Exhibit]], ...] = (distribution, points, residuals)
 """What is asked of a run, in this order."""
 
 
