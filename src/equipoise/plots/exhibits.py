@@ -60,13 +60,14 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric whose curve is shown, with its exact value's name, scale, title and caption."""
+    """A metric whose curve is shown, with the name of its dashed line, scale, title, caption, and what that line is."""
 
     metric: str
     exact: str | None
     log: bool
     title: str
     caption: str
+    line: str = "exact"
 
 
 CURVES = (
@@ -84,16 +85,19 @@ CURVES = (
         True,
         "Shares of the modes",
         "Total variation between the shares of each run's points near each mode (and near none) and the ideal "
-        "target's, on a logarithmic scale; dashed: a perfect sampler with as many points. A tuned sampler is held to its prior "
-        "times the reward, which need not be the ideal target: see target_mode_total_variation.",
+        "target's, on a logarithmic scale; dashed: a perfect sampler with as many points. A tuned sampler is held to "
+        "its prior times the reward, which need not be the ideal target: see target_mode_total_variation.",
+        "floor of a perfect sampler",
     ),
     Curve(
         "eubo",
         "elbo",
         False,
         "Evidence upper bound",
-        "Mean log-weight of trajectories of the target; dashed: the last evidence lower bound. log Z lies between; a "
-        "perfect sampler would close the gap. A sampler that misses a mode shows it here, and in no lower bound.",
+        "Mean log-weight of trajectories of the target; dashed: each run's last evidence lower bound. log Z lies "
+        "between; a perfect sampler would close the gap. A sampler that misses a mode shows it here, and in no lower "
+        "bound.",
+        "last evidence lower bound",
     ),
     Curve(
         "log_z",
@@ -128,7 +132,7 @@ def curves_of(runs: Sequence[RunRecord]) -> list[Exhibit]:
             curve.metric,
             curve.title,
             curve.caption,
-            figures.learning_curves(records, curve.metric, exact=curve.exact, log=curve.log),
+            figures.learning_curves(records, curve.metric, exact=curve.exact, log=curve.log, line=curve.line),
         )
         for curve in CURVES
         if any(figures.series(metrics, curve.metric) for metrics in records.values())
@@ -198,6 +202,8 @@ def images(run: StoredRun) -> list[Exhibit]:
 
 def residuals(run: StoredRun) -> list[Exhibit]:
     """The residuals of trajectories drawn from the sampler itself, for each term of the loss that has them."""
+    if not run.config.choices()[0]:  # a method without residuals
+        return []
     terms = run.loop.run.terms
     found = [(term, _residual(run, term)) for term in terms]
     return [
@@ -268,7 +274,7 @@ def _residual(run: StoredRun, term: Term) -> Tensor | None:
 
 
 def _of_whole_path(run: StoredRun) -> bool:
-    return run.config.choices()[0] in ("", *PATHS)
+    return run.config.choices()[0] in PATHS
 
 
 def _mean_and_deviation(value: Tensor) -> tuple[str, str]:
