@@ -69,7 +69,8 @@ class ImageJudge:
         `target_share_c` of prior x R^beta, with its standard error. `class_factor`: the largest ratio, either way up,
         of a target class's share to that; `class_total_variation`: half the sum of the differences of all. `frechet`:
         to real images of the target's classes; `frechet_floor`: of as many drawn from these themselves, with
-        replacement; `prior_frechet`: the prior's to all real images. `diversity`: mean of 1 - cosine over pairs, of
+        replacement; `prior_frechet`: the prior's to all real images, mean over
+        samples of that size. `diversity`: mean of 1 - cosine over pairs, of
         the judge's features; `diversity_real`. `mean_log_reward`: E[log R] under the sampler.
         """
         drawn = self.drawn()
@@ -164,7 +165,10 @@ class ImageJudge:
     def _prior_frechet(self) -> float:
         objects = self._prior_paths.objects
         assert isinstance(objects, Tensor)
-        return frechet_distance(self.judge.embed(objects[: self.points]), self.judge.embed(self.images))
+        blocks = self.judge.embed(objects).split(self.points)
+        whole = [block for block in blocks if len(block) == self.points]
+        real = self.judge.embed(self.images)
+        return sum(frechet_distance(block, real) for block in whole) / len(whole)
 
     def _generator(self, place: int) -> torch.Generator:
         return torch.Generator().manual_seed(1_000_003 * self.seed + place)
