@@ -42,7 +42,7 @@ class Digits(Diffusion):
     """of the policy"""
     noise: float = 0.0
     """exploration: its square is added to the variance of every step; falls linearly to 0 at 90 % of the steps"""
-    time_steps: int = 50
+    time_steps: int = 25
     """steps of the diffusion"""
     subsample: int | None = 10
     """steps of each path that gradients flow through"""
