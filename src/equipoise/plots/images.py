@@ -42,7 +42,7 @@ def image_grids(samples: Mapping[str, Tensor], *, side: int = 8, columns: int = 
         figure = blank(2.6 * columns, 2.85 * rows)
         axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
         for place, (title, images) in zip(axes, samples.items(), strict=False):
-            place.imshow(_tiled(images, side), cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
+            place.imshow(_tiled(images, side).numpy(), cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
             place.set_title(shortened(title, 30), parse_math=False)
         for place in axes:
             place.set_axis_off()

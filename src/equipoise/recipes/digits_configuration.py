@@ -40,6 +40,8 @@ class Digits(Diffusion):
     """exponent of the reward"""
     learning_rate: float = 5e-4
     """of the policy"""
+    learning_rate_log_z: float = 0.5
+    """of a learned log Z"""
     noise: float = 0.0
     """exploration: its square is added to the variance of every step; falls linearly to 0 at 90 % of the steps"""
     time_steps: int = 25
