@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from equipoise.diffusion.digits import TARGETS, Judge, Perceptron, class_reward, images_and_labels, train_classifier

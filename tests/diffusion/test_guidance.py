@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -63,8 +65,7 @@ def test_the_estimate_of_posterior_sampling_is_the_object_for_the_best_output() 
 
 
 @pytest.mark.parametrize("guide", [classifier_guidance, posterior_sampling])
-def test_scale_0_draws_from_the_prior_and_a_huge_scale_is_an_error(guide: object) -> None:
-    assert callable(guide)
+def test_scale_0_draws_from_the_prior_and_a_huge_scale_is_an_error(guide: Callable[..., torch.Tensor]) -> None:
     plain = prior().sample(5, generator=noise()).objects
     assert isinstance(plain, torch.Tensor)
     assert torch.allclose(guide(prior(), 5, linear, scale=0.0, generator=noise()), plain, atol=1e-6)
