@@ -11,6 +11,7 @@ from equipoise.recipes.diffusion_configuration import Diffusion
 DigitsMethod = Literal[
     "rtb",
     "trust_pcl",
+    "vargrad",
     "likelihood",
     "reinforce",
     "reinforce_weighted",

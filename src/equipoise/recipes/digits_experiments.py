@@ -40,7 +40,7 @@ def _methods(seed: int, folder: Path, **common: Any) -> dict[str, Digits]:
     return {
         "prior": Digits(seed=seed, **PRIOR),
         "rtb": Digits(method="rtb", **trained),
-        "vargrad": Digits(method="rtb", log_z="group_mean", **trained),
+        "vargrad": Digits(method="vargrad", **trained),
         "trust_pcl": Digits(method="trust_pcl", **trained),
         "ddpo": Digits(method="reinforce", **trained),
         # Each batch is used several times: as many more steps make as many trajectories.
