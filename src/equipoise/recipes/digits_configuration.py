@@ -31,7 +31,7 @@ class Digits(Diffusion):
     Source: Venkatraman et al. 2024, arXiv:2405.20971, section 3.1; Fawkes et al. 2026, arXiv:2605.15417.
     """
 
-    steps: int = 600
+    steps: int = 500
     """optimiser steps"""
     batch: int = 64
     """trajectories a step"""
@@ -47,11 +47,9 @@ class Digits(Diffusion):
     """exploration: its square is added to the variance of every step; falls linearly to 0 at 90 % of the steps"""
     time_steps: int = 25
     """steps of the diffusion"""
-    subsample: int | None = 10
-    """steps of each path that gradients flow through"""
     prior_steps: int = 5000
     """optimiser steps of a prior that is trained first"""
-    every: int = 200
+    every: int = 250
     """steps between evaluations, log lines and checkpoints"""
     target: str = "even"
     """'even', 'odd', a digit, or a log-reward of your own as module:function, of images (n, 1, 8, 8)"""

@@ -27,7 +27,6 @@ PRIOR: dict[str, Any] = {
     "batch": Digits.prior_batch,
     "learning_rate": Digits.prior_rate,
     "schedule": "cosine",
-    "subsample": None,
 }
 """The prior, which all runs of a seed share, with its classifiers."""
 
@@ -64,7 +63,7 @@ def _orders(seed: int, folder: Path) -> dict[str, Digits]:
 RTB2024: dict[str, Any] = {
     "about": "even digits: RTB, Trust-PCL, DDPO and DPOK with the same prior and trajectories, and two guidances",
     "source": "Venkatraman et al. 2024, arXiv:2405.20971, table 2. Published: MNIST, 200 steps of DDPM, LoRA, 1,500 "
-    "steps; here scikit-learn's digits, 50 steps, all weights, 600 steps of 64, reward to the power 4",
+    "steps; here scikit-learn's digits, 25 steps, all weights, 500 steps of 64, reward to the power 4",
     "runs": _methods,
     "figures": FIGURES,
 }
