@@ -1,6 +1,6 @@
 """Tunes a UNet2DModel of diffusers to even digits through LoRA, and says how many are even before and after.
 
-    python benchmarks/diffusers_digits.py --out runs/diffusers-digits [--prior-steps 3000] [--steps 150]
+    python benchmarks/diffusers_digits.py --out runs/diffusers-digits [--prior-steps 1500] [--steps 80]
 
 The prior is trained first, kept in OUT/prior and taken from there the next time. Everything is saved by the libraries'
 own save_pretrained; at the end the tuned model is loaded again and must draw the same images from the same seed.
@@ -23,7 +23,7 @@ from equipoise.diffusion.digits import TARGETS, Judge, Perceptron, class_reward,
 from equipoise.diffusion.hub import pretrained, tuned
 from equipoise.diffusion.sampler import DiffusionSampler
 from equipoise.objectives.divergences import divergence
-from equipoise.objectives.partition import Learned
+from equipoise.objectives.partition import estimator
 from equipoise.sampling.given import Data
 from equipoise.sampling.rollouts import Rollouts
 from equipoise.training.balance import RESIDUALS, balance
@@ -61,15 +61,11 @@ def train_prior(out: Path, steps: int) -> None:
     scheduler.save_pretrained(out)
 
 
-def train(
-    sampler: DiffusionSampler, term: Any, source: Any, steps: int, *, batch: int, rate: float, **more: Any
-) -> None:
+def train(sampler: DiffusionSampler, term: Any, source: Any, steps: int, *, batch: int, rate: float) -> None:
     """The loop, its learning rates falling to 0."""
-    modules = {"policy": sampler, **more}
-    rates = {name: 0.1 if name == "log_z" else rate for name in modules}
     run = Run(
-        modules=modules,
-        learning_rate={name: (lambda step, top=top: top * (1 - step / steps)) for name, top in rates.items()},
+        modules={"policy": sampler},
+        learning_rate={"policy": lambda step: rate * (1 - step / steps)},
         terms=(term,),
         sources={"source": source},
         batch={"source": batch},
@@ -90,8 +86,8 @@ def even(sampler: DiffusionSampler, judge: Judge, n: int = 1000) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--prior-steps", type=int, default=3000)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--prior-steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=80)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -104,12 +100,12 @@ def main() -> None:
     model: Any = get_peft_model(
         UNet2DModel.from_pretrained(asked.out / "prior"), LoraConfig(r=8, target_modules=ADAPTED)
     )
-    sampler, log_z = tuned(model, scheduler, steps=STEPS, subsample=5), Learned()
+    sampler, loss = tuned(model, scheduler, steps=STEPS), divergence("hellinger")
     before = even(sampler, judge)
-    term = balance("rtb", "source", sampler, RESIDUALS["relative"], divergence("reverse_kl"), log_z,
+    term = balance("rtb", "source", sampler, RESIDUALS["relative"], loss, estimator("deviation", loss),
                    beta=lambda step, rows: BETA)  # fmt: skip
     rollouts = Rollouts(sampler, class_reward(classifier, TARGETS["even"]))
-    train(sampler, term, rollouts, asked.steps, batch=48, rate=2e-3, log_z=log_z)
+    train(sampler, term, rollouts, asked.steps, batch=32, rate=1e-3)
     model.save_pretrained(asked.out / "tuned")
     spent = time.process_time() - begun
     loaded = PeftModel.from_pretrained(UNet2DModel.from_pretrained(asked.out / "prior"), asked.out / "tuned")
