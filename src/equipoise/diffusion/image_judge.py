@@ -69,9 +69,8 @@ class ImageJudge:
         `target_share_c` of prior x R^beta, with its standard error. `class_factor`: the largest ratio, either way up,
         of a target class's share to that; `class_total_variation`: half the sum of the differences of all. `frechet`:
         to real images of the target's classes; `frechet_floor`: of as many drawn from these themselves, with
-        replacement; `prior_frechet`: the prior's to all real images, mean over
-        samples of that size. `diversity`: mean of 1 - cosine over pairs, of
-        the judge's features; `diversity_real`. `mean_log_reward`: E[log R] under the sampler.
+        replacement; `prior_frechet`: the prior's to all real images, mean over samples of that size. `diversity`: mean
+        of 1 - cosine over pairs, of the judge's features; `diversity_real`. `mean_log_reward`: E[log R].
         """
         drawn = self.drawn()
         images = drawn.objects
