@@ -1,6 +1,6 @@
 """Tunes a UNet2DModel of diffusers to even digits through LoRA, and says how many are even before and after.
 
-    python benchmarks/diffusers_digits.py --out runs/diffusers-digits [--prior-steps 1500] [--steps 80]
+    python benchmarks/diffusers_digits.py --out runs/diffusers-digits [--prior-steps 1500] [--steps 200]
 
 The prior is trained first, kept in OUT/prior and taken from there the next time. Everything is saved by the libraries'
 own save_pretrained; at the end the tuned model is loaded again and must draw the same images from the same seed.
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--prior-steps", type=int, default=1500)
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=200)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -105,7 +105,7 @@ def main() -> None:
     term = balance("rtb", "source", sampler, RESIDUALS["relative"], loss, estimator("deviation", loss),
                    beta=lambda step, rows: BETA)  # fmt: skip
     rollouts = Rollouts(sampler, class_reward(classifier, TARGETS["even"]))
-    train(sampler, term, rollouts, asked.steps, batch=32, rate=1e-3)
+    train(sampler, term, rollouts, asked.steps, batch=32, rate=4e-3)
     model.save_pretrained(asked.out / "tuned")
     spent = time.process_time() - begun
     loaded = PeftModel.from_pretrained(UNet2DModel.from_pretrained(asked.out / "prior"), asked.out / "tuned")

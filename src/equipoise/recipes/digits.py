@@ -16,6 +16,7 @@ from equipoise.diffusion.guidance import Guided, classifier_guidance, posterior_
 from equipoise.diffusion.image_judge import ImageJudge
 from equipoise.diffusion.processes import Process, cosine_schedule, variance_preserving
 from equipoise.diffusion.sampler import DiffusionSampler
+from equipoise.diffusion.steering import Steered
 from equipoise.diffusion.unet import SmallUNet
 from equipoise.recipes.configuration import GUIDANCE
 from equipoise.recipes.diffusion import as_text, join, take_prior
@@ -40,6 +41,7 @@ class ImagesRun:
     config: Digits
     run: Run
     sampler: DiffusionSampler | Guided
+    network: SmallUNet
     reward: Reward
     classifier: images.Perceptron
     noised: images.NoisedPerceptron
@@ -57,11 +59,8 @@ class ImagesRun:
 
     def prepare(self, folder: Path | None) -> None:
         """Takes the prior and the classifiers, or trains them."""
-        if isinstance(self.sampler, Guided):
-            take_prior(DiffusionSampler(self.process, self._network(), images.SHAPE, prior=self.sampler.prior),
-                       self.config, folder)  # fmt: skip
-        else:
-            take_prior(self.sampler, self.config, folder)
+        plain = DiffusionSampler(self.process, self.network, images.SHAPE, prior=self.sampler.prior)
+        take_prior(plain, self.config, folder)
         prior = self.config.prior if folder is None or self.config.prior is not None else folder / "prior"
         if prior is not None and prior.exists() and self._classifiers_of(prior):
             return
@@ -107,12 +106,12 @@ class ImagesRun:
         self.noised.load_state_dict(stored.built.noised.state_dict())
         return True
 
-    def _network(self) -> SmallUNet:
-        return SmallUNet(self.process, images.SHAPE)
-
 
 def digits(config: Digits, reward: Callable[..., Tensor] | None = None) -> ImagesRun:
     """A run on the digits.
+
+    What is tuned begins as the prior, steered by a classifier of noised images (`Steered`, with `--scale`; 0: as the
+    prior itself).
 
     Source: Venkatraman et al., 2024, arXiv 2405.20971, section 3.1 (even digits of MNIST by a classifier); DDPM with
         the cosine schedule, v-prediction and the posterior's variance, whose last step has no noise and is the prior's
@@ -131,9 +130,14 @@ def digits(config: Digits, reward: Callable[..., Tensor] | None = None) -> Image
     classes = images.TARGETS.get(config.target, tuple(range(images.CLASSES)))
     score = _reward(config, reward, classifier)
     prior = None if config.method == "likelihood" else DiffusionSampler(process, network, images.SHAPE).frozen()
+
+    def noised_log_reward(state: Tensor, place: Tensor) -> Tensor:
+        return images.log_probability(noised(state, place), classes)
+
+    steered = config.scale > 0 and prior is not None and reward is None and config.target in images.TARGETS
     sampler: DiffusionSampler | Guided = DiffusionSampler(
         process,
-        network,
+        Steered(network, process, noised_log_reward, config.scale) if steered else network,
         images.SHAPE,
         prior=prior,
         subsample=config.subsample,
@@ -162,7 +166,7 @@ def digits(config: Digits, reward: Callable[..., Tensor] | None = None) -> Image
 
     if config.method in GUIDANCE:
         assert prior is not None
-        sampler = _guided(config, prior, classifier, noised, classes)
+        sampler = _guided(config, prior, classifier, noised_log_reward, classes)
         run = _untrained(config, sampler, evaluate(None))
     else:
         run = join(config, sampler, score, data=Data(pixels), evaluate=evaluate)
@@ -172,7 +176,7 @@ def digits(config: Digits, reward: Callable[..., Tensor] | None = None) -> Image
         modules={**run.modules, **kept},
         learning_rate={**run.learning_rate, **dict.fromkeys(kept, lambda step: 0.0)},
     )
-    return ImagesRun(config, run, sampler, score, classifier, noised, judges[0])
+    return ImagesRun(config, run, sampler, network, score, classifier, noised, judges[0])
 
 
 def _classifiers(process: Process) -> tuple[images.Perceptron, images.NoisedPerceptron, images.Judge]:
@@ -202,20 +206,21 @@ def _guided(
     config: Digits,
     prior: DiffusionSampler,
     classifier: images.Perceptron,
-    noised: images.NoisedPerceptron,
+    noised: Callable[[Tensor, Tensor], Tensor],
     classes: tuple[int, ...],
 ) -> Guided:
     def of_state(state: Tensor, place: Tensor) -> Tensor:
-        return config.beta * images.log_probability(noised(state, place), classes)
+        return config.beta * noised(state, place)
 
     def of_object(objects: Tensor) -> Tensor:
         return config.beta * images.log_probability(classifier(objects), classes)
 
-    if config.method == "classifier_guidance":
-        return Guided(
-            prior, lambda n, noise: classifier_guidance(prior, n, of_state, scale=config.scale, generator=noise)
-        )
-    return Guided(prior, lambda n, noise: posterior_sampling(prior, n, of_object, scale=config.scale, generator=noise))
+    def draw(n: int, noise: torch.Generator) -> Tensor:
+        if config.method == "dps":
+            return posterior_sampling(prior, n, of_object, scale=config.scale, generator=noise)
+        return classifier_guidance(prior, n, of_state, scale=config.scale, generator=noise)
+
+    return Guided(prior, draw)
 
 
 def _untrained(config: Digits, sampler: Guided, figures: Callable[[], dict[str, float]]) -> Run:

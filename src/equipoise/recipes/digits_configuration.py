@@ -31,7 +31,7 @@ class Digits(Diffusion):
     Source: Venkatraman et al. 2024, arXiv:2405.20971, section 3.1; Fawkes et al. 2026, arXiv:2605.15417.
     """
 
-    steps: int = 500
+    steps: int = 400
     """optimiser steps"""
     batch: int = 64
     """trajectories a step"""
@@ -39,7 +39,7 @@ class Digits(Diffusion):
     """a named method: of the balance family, a baseline of RL, or guidance, which trains nothing"""
     beta: float = 4.0
     """exponent of the reward"""
-    learning_rate: float = 5e-4
+    learning_rate: float = 2e-4
     """of the policy"""
     learning_rate_log_z: float = 0.5
     """of a learned log Z"""
@@ -49,12 +49,12 @@ class Digits(Diffusion):
     """steps of the diffusion"""
     prior_steps: int = 5000
     """optimiser steps of a prior that is trained first"""
-    every: int = 250
+    every: int = 200
     """steps between evaluations, log lines and checkpoints"""
     target: str = "even"
     """'even', 'odd', a digit, or a log-reward of your own as module:function, of images (n, 1, 8, 8)"""
     scale: float = 1.0
-    """of the gradient, in --method classifier_guidance and dps"""
+    """of the gradient in --method classifier_guidance and dps; of the noised classifier's that tuning begins with"""
 
     prior_batch, prior_rate = 128, 2e-3
 
