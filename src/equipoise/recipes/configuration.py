@@ -69,10 +69,13 @@ OTHER_METHODS: dict[str, str] = {
     "ppo": "the same through PPO's clip, several updates a batch",
     "dpok": "REINFORCE on the reward, each step's KL in closed form",
     "original": "the first RTB code's baseline: reward R in place of log R, another optimum",
+    "classifier_guidance": "no training: the prior's steps moved along a noised classifier's gradient (images)",
+    "dps": "no training: the prior's steps moved along the reward's gradient at the denoised image (images)",
 }
 """Methods without a residual: they take neither --residual nor --log-z, and no --loss but the default."""
 
-BASELINES = tuple(name for name in OTHER_METHODS if name != "likelihood")
+GUIDANCE = ("classifier_guidance", "dps")
+BASELINES = tuple(name for name in OTHER_METHODS if name != "likelihood" and name not in GUIDANCE)
 """Methods of KL-regularised reinforcement learning."""
 
 PATHS = ("trajectory", "relative", "consistency")
@@ -111,8 +114,8 @@ class Training:
     """how far a trajectory is from balance"""
     loss: LossName = "reverse_kl"
     """divergence of the residual, named by what it minimises"""
-    order: float | None = None
-    """order of --loss alpha (1: reverse KL, 0: forward KL)"""
+    order: float | tuple[float, float] | None = None
+    """order of --loss alpha (1: reverse KL, 0: forward KL); two: from the first step to the last"""
     log_z: LogZName | None = None
     """estimator of log Z ('flow': the residual's own)"""
     source: SourceName = "on_policy"
