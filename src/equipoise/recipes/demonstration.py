@@ -57,7 +57,7 @@ PARTS: tuple[Part, ...] = (
     Part(
         "posterior",
         "a diffusion prior on 25 Gaussians, tuned to nine of them, unevenly weighed, by relative trajectory balance",
-        Gaussians25(steps=300, every=50, time_steps=25, prior_steps=2500, noise=0.5),
+        Gaussians25(steps=500, every=125, time_steps=40, prior_steps=4000, learning_rate=2e-3),
     ),
 )
 """The parts, in order; a domain adds its own at the end."""
