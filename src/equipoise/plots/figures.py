@@ -23,7 +23,7 @@ Records = Sequence[Mapping[str, Any]]
 
 LABELS = {
     "total_variation": "total variation (0 to 1)",
-    "mode_total_variation": "total variation of the modes' shares",
+    "mode_total_variation": "shares of modes: total variation",
     "eubo": "evidence upper bound (nats)",
     "log_z": "log Z (nats)",
     "mean_reward": "mean reward",
