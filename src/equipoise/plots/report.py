@@ -19,7 +19,7 @@ FIGURES: tuple[tuple[str, Callable[[Mapping[str, Any]], str | None]], ...] = (
     ("log Z error (nats)", lambda last: _shown(last, "log_z_error", "+#.4g")),
     ("mean reward (exact)", lambda last: _beside(last, "mean_reward", "mean_reward_exact")),
     (
-        "modes, total variation (floor)",
+        "modes, TV (floor)",
         lambda last: _beside(last, "mode_total_variation", "mode_total_variation_floor"),
     ),
     ("off modes", lambda last: _shown(last, "off_mode_mass")),
