@@ -206,4 +206,4 @@ def test_the_flags_name_exactly_what_there_is() -> None:
 
     assert set(LossName.__args__) == set(DIVERGENCES)
     assert set(LogZName.__args__) == {*ESTIMATORS, "flow"}
-    assert set(ResidualName.__args__) == set(RESIDUALS)
+    assert set(ResidualName.__args__) == {*RESIDUALS, "consistency"}

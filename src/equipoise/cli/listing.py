@@ -12,7 +12,7 @@ import tyro
 
 from equipoise.cli.flags import parse
 from equipoise.recipes import configuration
-from equipoise.recipes.configuration import METHODS, nearest
+from equipoise.recipes.configuration import METHODS, OTHER_METHODS, nearest
 from equipoise.recipes.papers import PAPERS, Paper, names, papers_named, papers_of
 from equipoise.recipes.tasks import TASKS
 
@@ -60,12 +60,13 @@ def _papers_of_run(path: Path) -> list[Paper]:
 
     task, config = read_config(path)
     residual, log_z = config.choices()
-    return papers_of(task=task, residual=residual, loss=config.loss, log_z=log_z)
+    return papers_of(task=task, method=config.method, residual=residual, loss=config.loss, log_z=log_z)
 
 
 def _choices() -> str:
     tasks = {name: (entry.config.__doc__ or "").splitlines()[0] for name, entry in TASKS.items()}
     methods = {name: f"--residual {residual} --log-z {log_z}" for name, (residual, log_z) in METHODS.items()}
+    methods |= OTHER_METHODS
     lines = ["tasks (equipoise train TASK)", *_columns(tasks), "", "methods (--method)", *_columns(methods)]
     for flag, kind in (
         ("--residual", configuration.ResidualName),
@@ -98,8 +99,9 @@ def _summary(path: Path) -> str:
     last: dict[str, Any] = records[-1] if records else {"step": 0}
     figure = f"  total_variation {last['total_variation']:.4g}" if "total_variation" in last else ""
     residual, log_z = config.choices()
+    choices = f"{residual} {config.loss} {log_z}" if residual else config.method
     state = "done" if RunFolder(path).done else f"at step {last['step']} of {config.steps}"
-    return f"{task}  {residual} {config.loss} {log_z} {config.source}  seed {config.seed}  {state}{figure}"
+    return f"{task}  {choices} {config.source}  seed {config.seed}  {state}{figure}"
 
 
 def _columns(rows: dict[str, str], indent: str = "  ") -> list[str]:

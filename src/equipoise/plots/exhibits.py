@@ -18,6 +18,8 @@ from equipoise.contracts import Enumerable
 from equipoise.discrete.environments.hypergrid import Hypergrid
 from equipoise.plots import figures
 from equipoise.plots.records import RunRecord
+from equipoise.recipes.configuration import PATHS
+from equipoise.recipes.discrete import DiscreteRun
 from equipoise.recipes.runs import StoredRun
 from equipoise.sampling.rollouts import Rollouts
 from equipoise.training.loop import generator
@@ -124,6 +126,8 @@ def figures_of(run: StoredRun) -> list[Exhibit]:
 
 def distribution(run: StoredRun) -> list[Exhibit]:
     """Target and sampler over a space that can be listed: heat maps of a two-dimensional grid, else a scatter."""
+    if not isinstance(run.built, DiscreteRun):
+        return []
     environment, judge = run.built.sampler.environment, run.built.judge
     if not isinstance(environment, Enumerable):
         return []
@@ -205,7 +209,7 @@ def _residual(run: StoredRun, term: Term) -> Tensor | None:
 
 
 def _of_whole_path(run: StoredRun) -> bool:
-    return run.config.choices()[0] in ("trajectory", "relative")
+    return run.config.choices()[0] in ("", *PATHS)
 
 
 def _mean_and_deviation(value: Tensor) -> tuple[str, str]:

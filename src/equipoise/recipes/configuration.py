@@ -14,9 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-Method = Literal["tb", "vargrad", "db", "modified_db", "fl_db", "subtb", "fm", "rtb"]
 ResidualName = Literal[
-    "trajectory", "relative", "detailed", "modified_detailed", "forward_looking", "sub_trajectory", "flow_matching"
+    "trajectory",
+    "relative",
+    "consistency",
+    "detailed",
+    "modified_detailed",
+    "forward_looking",
+    "sub_trajectory",
+    "flow_matching",
 ]
 LossName = Literal[
     "reverse_kl",
@@ -38,6 +44,12 @@ SourceName = Literal["on_policy", "replay"]
 Backward = Literal["uniform", "learned"]
 Schedule = Literal["constant", "linear", "cosine"]
 
+DiscreteMethod = Literal["tb", "vargrad", "db", "modified_db", "fl_db", "subtb", "fm", "rtb"]
+Baseline = Literal["reinforce", "reinforce_weighted", "ppo", "dpok", "original"]
+DiffusionMethod = Literal[
+    "rtb", "trust_pcl", "vargrad", "tb", "likelihood", "reinforce", "reinforce_weighted", "ppo", "dpok", "original"
+]
+
 METHODS: dict[str, tuple[str, str]] = {
     "tb": ("trajectory", "learned"),
     "vargrad": ("trajectory", "group_mean"),
@@ -47,8 +59,22 @@ METHODS: dict[str, tuple[str, str]] = {
     "subtb": ("sub_trajectory", "flow"),
     "fm": ("flow_matching", "flow"),
     "rtb": ("relative", "learned"),
+    "trust_pcl": ("consistency", "learned"),
 }
-"""What each `--method` fills in: the residual, and the estimator of log Z."""
+"""What each `--method` of the balance family fills in: the residual, and the estimator of log Z."""
+
+OTHER_METHODS: dict[str, str] = {
+    "likelihood": "maximum likelihood on data: how a prior is made",
+    "reinforce": "REINFORCE on the reward with the KL to the prior in it",
+    "reinforce_weighted": "the same, weighted for who drew the trajectory",
+    "ppo": "the same through PPO's clip, several updates a batch",
+    "dpok": "REINFORCE on the reward, each step's KL in closed form",
+    "original": "the first RTB code's baseline: reward R in place of log R, another optimum",
+}
+"""Methods without a residual: they take neither --residual nor --log-z, and no --loss but the default."""
+
+PATHS = ("trajectory", "relative", "consistency")
+"""Residuals of a whole trajectory, to which an estimate of log Z is added."""
 
 
 _RANGES: dict[str, tuple[float, float]] = {
@@ -75,7 +101,7 @@ class Training:
     """trajectories a step"""
     seed: int = 0
     """of every random number"""
-    method: Method = "tb"
+    method: str = "tb"
     """a named method: fills in --residual and --log-z where they are not given"""
     residual: ResidualName | None = None
     """how far a trajectory is from balance"""
@@ -89,14 +115,6 @@ class Training:
     """where trajectories come from ('replay': half of each batch from the last 100,000 objects)"""
     beta: float = 1.0
     """exponent of the reward"""
-    epsilon: float = 0.0
-    """probability of a uniform action while exploring; falls linearly to 0 at half of the steps"""
-    decay: float = 0.9
-    """weight of a segment by its length, in sub-trajectory balance"""
-    backward: Backward = "uniform"
-    """backward policy"""
-    hidden: tuple[int, ...] = (256, 256)
-    """widths of the network's hidden layers"""
     learning_rate: float = 1e-3
     """of the policy"""
     learning_rate_log_z: float = 0.1
@@ -111,33 +129,63 @@ class Training:
     def __post_init__(self) -> None:
         check(self)
         for name, (least, most) in _RANGES.items():
-            if not least <= getattr(self, name) <= most:
+            if not least <= getattr(self, name, least) <= most:
                 raise ValueError(f"{name} is {getattr(self, name)}: a number from {least} to {most} was expected")
-        if not 1 <= len(self.hidden) <= 32 or not 1 <= min(self.hidden) <= max(self.hidden) <= 16384:
-            raise ValueError(f"hidden is {self.hidden}: 1 to 32 widths from 1 to 16384 were expected, as 256 256")
         if (self.loss == "alpha") != (self.order is not None):
             raise ValueError("--order goes with --loss alpha, and --loss alpha needs it: for example --order 0.5")
 
     def choices(self) -> tuple[str, str]:
-        """The residual and the estimator of log Z, the method's where they are not given."""
+        """The residual and the estimator of log Z, the method's where they are not given; "" where it has none."""
+        if self.method in OTHER_METHODS:
+            if self.residual is not None or self.log_z is not None or self.loss != "reverse_kl":
+                raise ValueError(f"method '{self.method}' has no residual: leave out --residual, --log-z and --loss")
+            return "", ""
         residual, log_z = METHODS[self.method]
         if self.residual is not None and self.residual != residual:
             residual = self.residual
-            log_z = "learned" if residual in ("trajectory", "relative") else "flow"
+            log_z = "learned" if residual in PATHS else "flow"
         chosen = self.log_z or log_z
-        if (chosen == "flow") == (residual in ("trajectory", "relative")):
+        if (chosen == "flow") == (residual in PATHS):
             wanted = "an estimator of log Z" if chosen == "flow" else "log_z 'flow': log Z is in its own flows"
             raise ValueError(f"residual '{residual}' with log_z '{chosen}': it needs {wanted}")
+        if residual == "consistency" and self.loss != "reverse_kl":
+            raise ValueError(
+                f"Trust-PCL with loss '{self.loss}': its consistency is alpha times a residual, which only the square "
+                "of --loss reverse_kl turns into a factor; use --method rtb"
+            )
         return residual, chosen
 
     def resolved(self: Config) -> Config:
         """The same configuration with nothing left to the method."""
         residual, log_z = self.choices()
-        return dataclasses.replace(self, residual=residual, log_z=log_z)
+        return dataclasses.replace(self, residual=residual, log_z=log_z) if residual else self
 
 
 @dataclass(frozen=True)
-class Hypergrid(Training):
+class Discrete(Training):
+    """The flags of tasks whose objects are built step by step."""
+
+    method: DiscreteMethod = "tb"
+    """a named method: fills in --residual and --log-z where they are not given"""
+    epsilon: float = 0.0
+    """probability of a uniform action while exploring; falls linearly to 0 at half of the steps"""
+    decay: float = 0.9
+    """weight of a segment by its length, in sub-trajectory balance"""
+    backward: Backward = "uniform"
+    """backward policy"""
+    hidden: tuple[int, ...] = (256, 256)
+    """widths of the network's hidden layers"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= len(self.hidden) <= 32 or not 1 <= min(self.hidden) <= max(self.hidden) <= 16384:
+            raise ValueError(f"hidden is {self.hidden}: 1 to 32 widths from 1 to 16384 were expected, as 256 256")
+        if self.residual == "consistency":
+            raise ValueError("residual 'consistency' (Trust-PCL) needs a task with a prior of its own: use 'relative'")
+
+
+@dataclass(frozen=True)
+class Hypergrid(Discrete):
     """Points of a grid, reached from a corner by unit steps: a target of separated modes, no data needed.
 
     Source: Bengio et al. 2021, arXiv:2106.04399; Malkin et al. 2022, arXiv:2201.13259.
@@ -156,7 +204,7 @@ class Hypergrid(Training):
 
 
 @dataclass(frozen=True)
-class TFBind8(Training):
+class TFBind8(Discrete):
     """DNA 8-mers by their measured binding to the transcription factor SIX6, 65,536 measurements.
 
     Source: Barrera et al. 2016; the task and its reward, max(10 y^3 / max y^3, 1e-3), of Shen et al. 2023,
@@ -180,7 +228,7 @@ class TFBind8(Training):
 
 
 @dataclass(frozen=True)
-class Strings(Training):
+class Strings(Discrete):
     """Strings of one length over your own table of rewards, or your own function.
 
     The table is text with one string and its positive reward a line (tab, comma or spaces between; lines that begin

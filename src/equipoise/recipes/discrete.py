@@ -20,7 +20,7 @@ from equipoise.discrete.policies.mlp import MLP, Uniform
 from equipoise.discrete.sampler import DiscreteSampler
 from equipoise.objectives import partition
 from equipoise.objectives.divergences import Divergence, divergence
-from equipoise.recipes.configuration import Training
+from equipoise.recipes.configuration import Discrete
 from equipoise.sampling.replay import Replay
 from equipoise.sampling.rollouts import Rollouts
 from equipoise.training.balance import RESIDUALS, STATE_REWARD, LogZ, Residual, balance, sub_trajectory
@@ -38,9 +38,25 @@ class DiscreteRun:
     judge: Judge
     show: Callable[[Columns], list[str]]
 
+    def check(self) -> None:
+        """Calls the reward on every object, so that a wrong one is found before anything is written."""
+        _ = self.judge.log_reward
+
+    def prepare(self, folder: Path | None) -> None:
+        """Nothing comes before the run."""
+
     def evaluate(self) -> dict[str, float]:
         """Exact figures of the sampler as it is now."""
         return self.judge.figures()
+
+    def summary(self) -> list[str]:
+        """What matters of the figures, in words."""
+        found = self.evaluate()
+        return [
+            f"total variation {found['total_variation']:.5f} over {len(self.judge.log_target):,} objects",
+            f"log Z {found['log_z']:.5f}, exactly {found['log_z_exact']:.5f}",
+            f"mean reward {found['mean_reward']:.5f}, exactly {found['mean_reward_exact']:.5f}",
+        ]
 
     def table(self, n: int, generator: torch.Generator) -> str:
         """n objects drawn on-policy, as tab-separated text: object, log_reward, log_probability."""
@@ -53,7 +69,7 @@ class DiscreteRun:
 
 
 def build(
-    config: Training,
+    config: Discrete,
     environment: Enumerable,
     reward: Reward,
     *,
@@ -161,11 +177,11 @@ def falling(rate: float, schedule: str, steps: int) -> Callable[[int], float]:
     return lambda step: rate * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def _divergence(config: Training) -> Divergence:
+def _divergence(config: Discrete) -> Divergence:
     return divergence(config.loss) if config.order is None else divergence(config.loss, order=config.order)
 
 
-def _sampler(config: Training, environment: Enumerable, residual: Residual) -> DiscreteSampler:
+def _sampler(config: Discrete, environment: Enumerable, residual: Residual) -> DiscreteSampler:
     heads = {"forward": environment.actions}
     if config.backward == "learned" and "log_pb" in residual.needs:
         heads["backward"] = environment.back_actions
@@ -189,7 +205,7 @@ def _replayed(rollouts: Rollouts, sampler: DiscreteSampler) -> Source:
     return Replay(rollouts, fresh=0.5, capacity=100_000, again=again)
 
 
-def _exploration(config: Training) -> Callable[[int], Behaviour]:
+def _exploration(config: Discrete) -> Callable[[int], Behaviour]:
     half = config.steps / 2
     return lambda version: Behaviour(epsilon=config.epsilon * max(0.0, 1 - version / half))
 
@@ -205,7 +221,7 @@ def _state_reward(reward: Reward, environment: Enumerable) -> Callable[[Trajecto
 
 
 def _log_z_now(
-    config: Training, sampler: DiscreteSampler, reward: Reward, log_z: LogZ | None, residual: Residual
+    config: Discrete, sampler: DiscreteSampler, reward: Reward, log_z: LogZ | None, residual: Residual
 ) -> Callable[[], float] | None:
     """The run's own estimate: learned, or the flow of the source; None where a batch estimates it."""
     if isinstance(log_z, partition.Learned):

@@ -129,6 +129,35 @@ PAPERS: dict[str, Paper] = {
             2026,
             "2605.15417",
         ),
+        Paper(
+            "nachum2018trust",
+            "Nachum, Ofir and Norouzi, Mohammad and Xu, Kelvin and Schuurmans, Dale",
+            "Trust-PCL: An Off-Policy Trust Region Method for Continuous Control",
+            2018,
+            "1707.01891",
+        ),
+        Paper(
+            "schulman2017proximal",
+            "Schulman, John and Wolski, Filip and Dhariwal, Prafulla and Radford, Alec and Klimov, Oleg",
+            "Proximal Policy Optimization Algorithms",
+            2017,
+            "1707.06347",
+        ),
+        Paper(
+            "fan2023dpok",
+            "Fan, Ying and Watkins, Olivia and Du, Yuqing and Liu, Hao and Ryu, Moonkyung and Boutilier, Craig and "
+            "Abbeel, Pieter and Ghavamzadeh, Mohammad and Lee, Kangwook and Lee, Kimin",
+            "DPOK: Reinforcement Learning for Fine-tuning Text-to-Image Diffusion Models",
+            2023,
+            "2305.16381",
+        ),
+        Paper(
+            "ho2020denoising",
+            "Ho, Jonathan and Jain, Ajay and Abbeel, Pieter",
+            "Denoising Diffusion Probabilistic Models",
+            2020,
+            "2006.11239",
+        ),
     )
 }
 
@@ -141,6 +170,13 @@ _METHODS: dict[str, tuple[str, ...]] = {
     "subtb": ("madan2022learning",),
     "fm": ("bengio2021flow",),
     "rtb": ("venkatraman2024amortizing", "deleu2025relative"),
+    "trust_pcl": ("nachum2018trust", "deleu2025relative"),
+    "likelihood": ("ho2020denoising",),
+    "reinforce": ("deleu2025relative",),
+    "reinforce_weighted": ("deleu2025relative",),
+    "ppo": ("schulman2017proximal",),
+    "dpok": ("fan2023dpok",),
+    "original": ("venkatraman2024amortizing", "deleu2025relative"),
 }
 _RESIDUALS = {residual: method for method, (residual, _) in reversed(METHODS.items())}
 """The first method that has each residual."""
@@ -148,9 +184,9 @@ _RESIDUALS = {residual: method for method, (residual, _) in reversed(METHODS.ite
 _TASKS = {"hypergrid": ("bengio2021flow", "malkin2022trajectory"), "tfbind8": ("shen2023towards",), "strings": ()}
 
 
-def papers_of(*, task: str, residual: str, loss: str, log_z: str) -> list[Paper]:
+def papers_of(*, task: str, method: str, residual: str, loss: str, log_z: str) -> list[Paper]:
     """The papers of a run's choices, each once."""
-    keys = [*_TASKS.get(task, ()), *_METHODS[_RESIDUALS[residual]]]
+    keys = [*_TASKS.get(task, ()), *_METHODS[_RESIDUALS.get(residual, method)]]
     keys += ["fawkes2026ftb"] if loss != "reverse_kl" or log_z == "deviation" else []
     keys += ["hu2024beyond"] if loss == "shifted_cosh" else []
     keys += ["richter2020vargrad", "zhang2023robust"] if log_z == "group_mean" else []

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from equipoise.recipes.configuration import Training, from_mapping, to_mapping
-from equipoise.recipes.discrete import DiscreteRun
-from equipoise.recipes.tasks import task, task_of
+from equipoise.recipes.tasks import Built, task, task_of
 from equipoise.training.fit import Clock, fit
 from equipoise.training.folder import RunFolder, require_free
 from equipoise.training.loop import Loop
@@ -29,7 +28,7 @@ class StoredRun:
     folder: RunFolder
     task: str
     config: Training
-    built: DiscreteRun
+    built: Built
     loop: Loop
     checkpoint: dict[str, Any]
     warnings: list[str]
@@ -65,6 +64,8 @@ def open_run(path: Path | str, *, reward: Callable[..., Tensor] | None = None) -
 
 def continue_run(run: StoredRun) -> None:
     """Trains an opened run to its end; it ends bit for bit where it would have."""
+    if not run.folder.begun:
+        run.built.prepare(run.folder.path)
     run.folder.cut_metrics(run.checkpoint["metrics_bytes"])
     clock = Clock(run.checkpoint.get("wall_seconds", 0.0), run.checkpoint.get("cpu_seconds", 0.0))
     fit(run.loop, run.folder, every=run.config.every, clock=clock)
@@ -84,7 +85,7 @@ def read_config(path: Path) -> tuple[str, Training]:
     return name, from_mapping(task(name).config, values)
 
 
-def train(config: Training, *, reward: Callable[..., Tensor] | None = None) -> DiscreteRun:
+def train(config: Training, *, reward: Callable[..., Tensor] | None = None) -> Built:
     """Trains a sampler; in the run folder `config.out` where that is given, else in memory.
 
     Args:
@@ -112,13 +113,14 @@ def train(config: Training, *, reward: Callable[..., Tensor] | None = None) -> D
         require_free(config.out)
     built = task(name).build(config, reward)
     loop = Loop(built.run)
-    _ = built.judge.log_reward  # a reward that is wrong anywhere is found before a folder is made
+    built.check()
     folder = None
     if config.out is not None:
         stored = {"task": name, **to_mapping(config)}
         if reward is not None:
             stored["reward"] = f"{reward.__module__}:{getattr(reward, '__qualname__', 'reward')}"
         folder = RunFolder.create(config.out, stored, environment(config.seed))
+    built.prepare(config.out)
     fit(loop, folder, every=config.every)
     return built
 

@@ -5,13 +5,50 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from equipoise.recipes import configuration
 from equipoise.recipes.configuration import Training, nearest
 
 if TYPE_CHECKING:
-    from equipoise.recipes.discrete import DiscreteRun
+    import torch
+
+    from equipoise.contracts import Reward
+    from equipoise.training.loop import Run
+
+
+class Built(Protocol):
+    """What a task makes of its configuration: the run, and what judges, draws from and shows its sampler."""
+
+    @property
+    def run(self) -> Run: ...
+
+    @property
+    def sampler(self) -> Any: ...
+
+    @property
+    def reward(self) -> Reward: ...
+
+    def check(self) -> None:
+        """Raises a ValueError for what can be known to be wrong before a folder is made."""
+        ...
+
+    def prepare(self, folder: Path | None) -> None:
+        """What must be done before the first step (a prior trained, in `folder`); not called when a run is taken up."""
+        ...
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures of the sampler as it is now."""
+        ...
+
+    def summary(self) -> list[str]:
+        """What matters of the figures, in words: the lines of the demonstration."""
+        ...
+
+    def table(self, n: int, generator: torch.Generator) -> str:
+        """n objects drawn on-policy, as tab-separated text with a header."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -21,10 +58,10 @@ class Task:
     config: type[Training]
     builder: str
 
-    def build(self, config: Training, reward: Callable[..., Any] | None = None) -> DiscreteRun:
+    def build(self, config: Training, reward: Callable[..., Any] | None = None) -> Built:
         """The run that a configuration describes; `reward` takes the place of the configuration's."""
         module, _, name = self.builder.partition(":")
-        build: Callable[..., DiscreteRun] = getattr(importlib.import_module(module), name)
+        build: Callable[..., Built] = getattr(importlib.import_module(module), name)
         return build(config, reward)
 
 

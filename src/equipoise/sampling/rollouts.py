@@ -39,7 +39,8 @@ class Rollouts:
     ) -> None:
         self.sampler, self.reward = sampler, reward
         self.behaviour, self.conditions, self.state_reward = behaviour, conditions, state_reward
-        self.provides = frozenset({"log_reward_state"} if state_reward else ())
+        kept: frozenset[str] = getattr(sampler, "keeps", frozenset())  # what a draw leaves in `fixed`
+        self.provides = kept | ({"log_reward_state"} if state_reward else set())
 
     def draw(self, n: int, generator: torch.Generator) -> Trajectories:
         """n new trajectories with their log-rewards."""

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.contracts import Sampler
-from equipoise.objectives import residuals
+from equipoise.objectives import residuals, trust_pcl
 from equipoise.objectives.divergences import Divergence
-from equipoise.training.terms import Loss, Term
+from equipoise.training.terms import Loss, Term, path_sum, target_of
 from equipoise.trajectories import Columns, Scores, Trajectories
 
 STATE_REWARD = "log_reward_state"
@@ -36,12 +36,14 @@ class Residual:
         partition: whether it is a log-ratio, to which an estimate of log Z is still added; a residual with flows of
             its own states has it in them.
         log_z: where it has: (scores, target) -> the estimate () that its flows hold, for the metrics.
+        alpha: what its constant is divided by to be log Z: the temperature, where that constant is a soft value.
     """
 
     needs: frozenset[str]
     function: Callable[[Scores, Trajectories, Tensor], Any]
     partition: bool = True
     log_z: Callable[[Scores, Tensor], Tensor] | None = None
+    alpha: float = 1.0
 
 
 def _trajectory(scores: Scores, trajectories: Trajectories, target: Tensor) -> Tensor:
@@ -72,6 +74,23 @@ def _modified_detailed(scores: Scores, trajectories: Trajectories, target: Tenso
 def _flow_matching(scores: Scores, trajectories: Trajectories, target: Tensor) -> tuple[Tensor, Tensor]:
     inflow, outflow = scores.get("log_inflow"), scores.get("log_outflow")
     return residuals.flow_matching(inflow, outflow, target, trajectories.length)
+
+
+def consistency(alpha: float) -> Residual:
+    """Trust-PCL's: minus `trust_pcl.consistency`, in the unit of the reward, so that its constant is V = alpha log Z.
+
+    Half its square is alpha^2 times RTB's, trajectory by trajectory; with V the parameter that is learned, gradients
+    are alpha^2 times RTB's in the policy and alpha times in V. The reward's exponent is 1 / alpha and no other.
+
+    Source: Deleu et al., 2025, arXiv 2509.01632.
+    """
+
+    def function(scores: Scores, trajectories: Trajectories, target: Tensor) -> Tensor:
+        log_pf, log_prior = _path(scores, "log_pf"), _path(scores, "log_prior")
+        assert trajectories.log_reward is not None
+        return -trust_pcl.consistency(0.0, log_pf, log_prior, trajectories.log_reward, alpha)
+
+    return Residual(frozenset({"log_pf", "log_prior"}), function, alpha=alpha)
 
 
 def sub_trajectory(weighting: str = "geometric", decay: float = 0.9) -> Residual:
@@ -153,7 +172,7 @@ def balance(
         target = _target(trajectories, residual, beta(step, trajectories))
         found = residual.function(scores, trajectories, target)
         if log_z is not None:
-            return _partitioned(found, target, trajectories, divergence, log_z)
+            return _partitioned(found, target, trajectories, divergence, log_z, residual.alpha)
         residuals_, weights = found
         value = (weights * divergence.loss(residuals_)).sum(1).mean()
         metrics = {} if residual.log_z is None else {"log_z": residual.log_z(scores, target).detach()}
@@ -163,7 +182,12 @@ def balance(
 
 
 def _partitioned(
-    log_ratio: Tensor, target: Tensor, trajectories: Trajectories, divergence: Divergence, log_z: LogZ
+    log_ratio: Tensor,
+    target: Tensor,
+    trajectories: Trajectories,
+    divergence: Divergence,
+    log_z: LogZ,
+    alpha: float,
 ) -> Loss:
     metrics = {}
     kept = None
@@ -174,7 +198,7 @@ def _partitioned(
             log_ratio, target, trajectories = log_ratio[kept], target[kept], trajectories[kept]
     constant = log_z(log_ratio, target, trajectories)
     residual = log_ratio + constant
-    metrics["log_z"] = constant.detach().mean()
+    metrics["log_z"] = constant.detach().mean() / alpha
     observed = residual.detach()
     if kept is not None and len(kept) != len(observed):
         observed = observed.new_zeros(len(kept)).masked_scatter(kept, observed)
@@ -212,10 +236,8 @@ def _differ(objects: Columns, other: Tensor) -> Tensor:
 
 
 def _target(trajectories: Trajectories, residual: Residual, beta: float | Tensor) -> Tensor:
-    if trajectories.log_reward is None:
-        raise ValueError("trajectories without a log_reward: the source must call the reward")
     if STATE_REWARD not in residual.needs:
-        return beta * trajectories.log_reward
+        return target_of(trajectories, beta)
     kept = trajectories.fixed.get(STATE_REWARD)
     if kept is None:
         raise ValueError(f"this residual needs fixed['{STATE_REWARD}']: give the source a state_reward")
@@ -223,6 +245,4 @@ def _target(trajectories: Trajectories, residual: Residual, beta: float | Tensor
 
 
 def _path(scores: Scores, name: str) -> Tensor:
-    """A path's log-probability, summed over steps in float64."""
-    value = scores.get(name)
-    return value.sum(1, dtype=torch.float64).to(value.dtype)
+    return path_sum(scores.get(name))

@@ -84,6 +84,22 @@ def backward(
     return losses
 
 
+def path_sum(value: Tensor) -> Tensor:
+    """A path's log-probability, (n,), summed over steps in float64 and cast back."""
+    return value.sum(1, dtype=torch.float64).to(value.dtype)
+
+
+def target_of(trajectories: Trajectories, beta: float | Tensor) -> Tensor:
+    """target = beta * log_reward, (n,): the one place where the exponent enters.
+
+    Raises:
+        ValueError: trajectories without a log_reward.
+    """
+    if trajectories.log_reward is None:
+        raise ValueError("trajectories without a log_reward: the source must call the reward")
+    return beta * trajectories.log_reward
+
+
 def _differentiate(terms: Sequence[Term], trajectories: Trajectories, scores: Scores, step: int) -> list[Loss]:
     losses = [term.loss(trajectories, scores, step) for term in terms]
     total = sum((term.weight(step) * loss.value for term, loss in zip(terms, losses, strict=True)), torch.zeros(()))

@@ -1,0 +1,1 @@
+"""Diffusion models as samplers: processes, networks, the sampler, targets, image posteriors."""
