@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from language.small import digits_sampler, generator, questions
 
 from equipoise.contracts import check_sampler
 from equipoise.language.loading import Adapters, adapted, check_tokenizer, load_model, load_tokenizer, save, stop_tokens
 from equipoise.language.sampler import LanguageModel
 from equipoise.language.tiny import character_tokenizer, prompts, texts_of, tiny_model
+from language.small import digits_sampler, generator, questions
 
 CHARACTERS = "0123456789+="
 NEEDS = frozenset({"log_pf", "log_prior"})

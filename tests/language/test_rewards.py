@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from language.small import generator
 
 from equipoise.language.loading import save
 from equipoise.language.problems import Problem, Prompts, addition, gsm8k, reset_every, split
@@ -16,6 +15,7 @@ from equipoise.language.rewards import RewardModel, TextReward, once
 from equipoise.language.tiny import character_tokenizer, prompts
 from equipoise.language.verifiers import equivalent, exact, final_number
 from equipoise.language.verifiers import gsm8k as right_number
+from language.small import generator
 
 TOKENIZER = character_tokenizer("0123456789+=")
 

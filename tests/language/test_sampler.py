@@ -1,15 +1,15 @@
-"""The language model as a sampler: the contract, cached generation against full passes, stops, keeping, temperatures."""
+"""The language model as a sampler: the contract, cached draws against full passes, stops, keeping, temperatures."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from language.small import digits_sampler, generator, listed_sampler, one_prompt, questions
 
 from equipoise.contracts import Behaviour, check_sampler
 from equipoise.language import sampler as sampler_module
 from equipoise.language.sampler import LanguageModel
 from equipoise.trajectories import Trajectories
+from language.small import digits_sampler, generator, listed_sampler, one_prompt, questions
 
 ALL = frozenset({"log_pf", "log_prior", "entropy", "kl_prior"})
 
