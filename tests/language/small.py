@@ -11,6 +11,9 @@ from torch import Tensor
 from equipoise.language.sampler import LanguageModel
 from equipoise.language.tiny import character_tokenizer, prompts, tiny_model
 
+SPREAD = 6.0
+"""By which drawn weights are multiplied: as drawn, all strings are almost equally likely."""
+
 QUESTIONS = ["1+2=", "10+5=", "3=", "123+45=", "7+7+7=", "0="]
 
 
@@ -34,28 +37,20 @@ def questions(n: int) -> dict[str, Any]:
 
 
 def listed_sampler(*, seed: int = 0, width: int = 32, dtype: torch.dtype = torch.float32) -> LanguageModel:
-    """Vocabulary 4 (and an end token that is never a stop), three tokens a response: 64 strings.
+    """Vocabulary 4, three tokens a response: 64 strings. A prompt is one token.
 
-    The output layer has the four letters alone; a prompt is one letter.
+    GPT-2's architecture, which computes in the type of its weights throughout: gradients are exact in float64.
     """
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import GPT2Config, GPT2LMHeadModel
 
-    config = Qwen2Config(
-        vocab_size=4,
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=8,
-        tie_word_embeddings=False,
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen2ForCausalLM(config).to(dtype)
+        size = {"vocab_size": 4, "n_positions": 8, "n_embd": width, "n_layer": 1, "n_head": 2}
+        config = GPT2Config(**size, tie_word_embeddings=False, bos_token_id=None, eos_token_id=None)
+        model = GPT2LMHeadModel(config).to(dtype)
         with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.mul_(6.0 if parameter.dim() > 1 else 1.0)
+            for name, parameter in model.named_parameters():
+                parameter.mul_(SPREAD if parameter.dim() > 1 and "ln" not in name else 1.0)
     return Fixed3(model, stops=(0,), most=3)
 
 
