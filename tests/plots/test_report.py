@@ -19,6 +19,7 @@ from equipoise.plots.exhibits import figures_of
 from equipoise.plots.files import offered
 from equipoise.plots.records import names, read_runs
 from equipoise.plots.report import write_report
+from equipoise.recipes.discrete import DiscreteRun
 from equipoise.recipes.runs import open_run
 from equipoise.training.folder import RunFolder
 
@@ -213,6 +214,7 @@ def test_a_broken_checkpoint_a_run_just_begun_and_an_unknown_task_are_survived(r
 
 def test_an_offer_that_fails_leaves_the_others(runs: Path) -> None:
     stored = open_run(runs / "cube")
+    assert isinstance(stored.built, DiscreteRun)
     broken = dataclasses.replace(stored.built, reward=lambda objects, context: torch.full((len(objects),), torch.inf))
     exhibits, problems = offered(dataclasses.replace(stored, built=broken))
     assert [exhibit.name for exhibit in exhibits] == ["probabilities"]

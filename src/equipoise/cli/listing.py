@@ -13,6 +13,7 @@ import tyro
 from equipoise.cli.flags import parse
 from equipoise.recipes import configuration
 from equipoise.recipes.configuration import METHODS, OTHER_METHODS, nearest
+from equipoise.recipes.experiments import EXPERIMENTS
 from equipoise.recipes.papers import PAPERS, Paper, names, papers_named, papers_of
 from equipoise.recipes.tasks import TASKS
 
@@ -75,7 +76,8 @@ def _choices() -> str:
         ("--source", configuration.SourceName),
     ):
         lines += ["", flag, f"  {', '.join(typing.get_args(kind))}"]
-    return "\n".join(lines)
+    experiments = {name: entry.about for name, entry in EXPERIMENTS.items()}
+    return "\n".join([*lines, "", "experiments (equipoise reproduce NAME)", *_columns(experiments)])
 
 
 def _runs(folder: Path) -> str:

@@ -17,9 +17,11 @@ from torch import Tensor
 from equipoise.contracts import Enumerable
 from equipoise.discrete.environments.hypergrid import Hypergrid
 from equipoise.plots import figures
+from equipoise.plots.points import point_panels
 from equipoise.plots.records import RunRecord
 from equipoise.recipes.configuration import PATHS
 from equipoise.recipes.discrete import DiscreteRun
+from equipoise.recipes.gaussians import PointsRun
 from equipoise.recipes.runs import StoredRun
 from equipoise.sampling.rollouts import Rollouts
 from equipoise.training.loop import generator
@@ -56,13 +58,14 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric whose curve is shown, with its exact value's name, scale, title and caption."""
+    """A metric whose curve is shown, with the name of its dashed line, scale, title, caption, and what that line is."""
 
     metric: str
     exact: str | None
     log: bool
     title: str
     caption: str
+    line: str = "exact"
 
 
 CURVES = (
@@ -73,6 +76,26 @@ CURVES = (
         "Total variation",
         "Exact total variation between each run's sampler and its target, on a logarithmic scale: half the sum over "
         "all objects of the absolute difference of their probabilities. A perfect sampler would fall to 0.",
+    ),
+    Curve(
+        "mode_total_variation",
+        "mode_total_variation_floor",
+        True,
+        "Shares of the modes",
+        "Total variation between the shares of each run's points near each mode (and near none) and the ideal "
+        "target's, on a logarithmic scale; dashed: a perfect sampler with as many points. A tuned sampler is held to "
+        "its prior times the reward, which need not be the ideal target: see target_mode_total_variation.",
+        "floor of a perfect sampler",
+    ),
+    Curve(
+        "eubo",
+        "elbo",
+        False,
+        "Evidence upper bound",
+        "Mean log-weight of trajectories of the target; dashed: each run's last evidence lower bound. log Z lies "
+        "between; a perfect sampler would close the gap. A sampler that misses a mode shows it here, and in no lower "
+        "bound.",
+        "last evidence lower bound",
     ),
     Curve(
         "log_z",
@@ -107,7 +130,7 @@ def curves_of(runs: Sequence[RunRecord]) -> list[Exhibit]:
             curve.metric,
             curve.title,
             curve.caption,
-            figures.learning_curves(records, curve.metric, exact=curve.exact, log=curve.log),
+            figures.learning_curves(records, curve.metric, exact=curve.exact, log=curve.log, line=curve.line),
         )
         for curve in CURVES
         if any(figures.series(metrics, curve.metric) for metrics in records.values())
@@ -137,8 +160,28 @@ def distribution(run: StoredRun) -> list[Exhibit]:
     return [_scatter(log_target, model.log())]
 
 
+def points(run: StoredRun) -> list[Exhibit]:
+    """Samples in the plane: of the prior, of the sampler, and of the mixture that it is held to."""
+    built = run.built
+    if not isinstance(built, PointsRun):
+        return []
+    noise, mixture = generator(run.config.seed, "figures"), built.judge.mixture
+    before = {} if built.sampler.prior is None else {"prior": built.sampler.prior.sample(DRAWN, generator=noise)}
+    drawn = {**before, "sampler": built.sampler.sample(DRAWN, generator=noise)}
+    samples = {name: entry.objects for name, entry in drawn.items() if isinstance(entry.objects, Tensor)}
+    samples["ideal target"] = mixture.sample(DRAWN, noise)
+    caption = (
+        f"{DRAWN:,} points of each, seed fixed; circles are the target's modes. A perfect sampler could not be told "
+        "from the ideal target; a tuned one also keeps what its prior puts between the modes."
+    )
+    figure, narrow = point_panels(samples, mixture.means), point_panels(samples, mixture.means, columns=1)
+    return [Exhibit("points", "Samples", caption, figure, narrow)]
+
+
 def residuals(run: StoredRun) -> list[Exhibit]:
     """The residuals of trajectories drawn from the sampler itself, for each term of the loss that has them."""
+    if not run.config.choices()[0]:  # a method without residuals
+        return []
     terms = run.loop.run.terms
     found = [(term, _residual(run, term)) for term in terms]
     return [
@@ -148,7 +191,7 @@ def residuals(run: StoredRun) -> list[Exhibit]:
     ]
 
 
-OFFERS: tuple[Callable[[StoredRun], list[Exhibit]], ...] = (distribution, residuals)
+OFFERS: tuple[Callable[[StoredRun], list[Exhibit]], ...] = (distribution, points, residuals)
 """What is asked of a run, in this order."""
 
 
@@ -209,7 +252,7 @@ def _residual(run: StoredRun, term: Term) -> Tensor | None:
 
 
 def _of_whole_path(run: StoredRun) -> bool:
-    return run.config.choices()[0] in ("", *PATHS)
+    return run.config.choices()[0] in PATHS
 
 
 def _mean_and_deviation(value: Tensor) -> tuple[str, str]:

@@ -23,6 +23,8 @@ Records = Sequence[Mapping[str, Any]]
 
 LABELS = {
     "total_variation": "total variation (0 to 1)",
+    "mode_total_variation": "total variation of the modes' shares",
+    "eubo": "evidence upper bound (nats)",
     "log_z": "log Z (nats)",
     "mean_reward": "mean reward",
     "mean_log_reward": "mean log-reward of a batch (nats)",
@@ -38,7 +40,12 @@ SPARSE = 500
 
 
 def learning_curves(
-    runs: Mapping[str, Records], metric: str = "total_variation", *, exact: str | None = None, log: bool = False
+    runs: Mapping[str, Records],
+    metric: str = "total_variation",
+    *,
+    exact: str | None = None,
+    log: bool = False,
+    line: str = "exact",
 ) -> Figure:
     """One metric of several runs, over optimiser steps.
 
@@ -47,6 +54,7 @@ def learning_curves(
             passed over.
         metric: its name in the records.
         exact: name of the metric's exact value in the records; each value that it has is a dashed horizontal line.
+        line: what the dashed line is called.
         log: whether the vertical axis is logarithmic, if any value is positive; the others are then left out.
 
     Raises:
@@ -67,7 +75,7 @@ def learning_curves(
     log = log and bool(positive)
     with style():
         names = [name for name, points in drawn.items() if points]
-        figure = blank(4.2, 2.7 + 0.2 * legend_rows([*names, "exact"]))
+        figure = blank(4.2, 2.7 + 0.2 * legend_rows([*names, line]))
         axes = figure.add_subplot()
         grid(axes)
         axes.set(xlabel="optimiser steps", ylabel=LABELS.get(metric, metric), yscale="log" if log else "linear")
@@ -77,7 +85,7 @@ def learning_curves(
             _number_decades(axes, math.log10(max(positive) / min(positive)))
         handles = [_curve(axes, place, points) for place, points in enumerate(drawn.values()) if points]
         lines = [] if exact is None else _exact_lines(axes, runs, drawn, exact)
-        legend_below(figure, [*handles, *lines[:1]], [*names, *["exact"][: len(lines)]])
+        legend_below(figure, [*handles, *lines[:1]], [*names, *[line][: len(lines)]])
     return figure
 
 

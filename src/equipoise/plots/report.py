@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,19 @@ from equipoise.plots.page import Cell, document, folded, gallery, pairs, swatch,
 from equipoise.plots.records import RunRecord, read_runs
 from equipoise.training.folder import write_whole
 
-HEADS: tuple[Cell, ...] = (
-    ("run", ""),
-    ("task", ""),
-    ("residual / loss / log Z / source", ""),
-    ("steps", "number"),
-    ("seed", "number"),
-    ("total variation", "number"),
-    ("log Z error (nats)", "number"),
-    ("mean reward (exact)", "number"),
-    ("CPU seconds", "number"),
-    ("state", ""),
+FIGURES: tuple[tuple[str, Callable[[Mapping[str, Any]], str | None]], ...] = (
+    ("total variation", lambda last: _shown(last, "total_variation")),
+    ("log Z error (nats)", lambda last: _shown(last, "log_z_error", "+#.4g")),
+    ("mean reward (exact)", lambda last: _beside(last, "mean_reward", "mean_reward_exact")),
+    (
+        "modes, total variation (floor)",
+        lambda last: _beside(last, "mode_total_variation", "mode_total_variation_floor"),
+    ),
+    ("off modes", lambda last: _shown(last, "off_mode_mass")),
+    ("Wasserstein (floor)", lambda last: _beside(last, "wasserstein2", "wasserstein2_floor")),
+    ("ELBO (EUBO), nats", lambda last: _beside(last, "elbo", "eubo")),
 )
-"""Of the table of runs."""
+"""Columns of the table of runs, by what a run's last record has; one that no run has is left out."""
 
 
 def write_report(paths: Sequence[Path], out: Path) -> list[str]:
@@ -67,7 +67,7 @@ def page(runs: Sequence[RunRecord], shown: Sequence[tuple[Sequence[Exhibit], Seq
         f"<h1>{text(title)}</h1>",
         f"<p>{_sentence(readable)}</p>",
         "<h2>Runs</h2>",
-        table(HEADS, _rows(runs, readable), label="Table of runs"),
+        _table(runs, readable),
     ]
     body += ["<h2>Learning curves</h2>", gallery(curves, key="c")] if curves else []
     for place, (run, (exhibits, problems)) in enumerate(zip(runs, shown, strict=True)):
@@ -82,32 +82,36 @@ def _sentence(runs: Sequence[RunRecord]) -> str:
     )
     return (
         f"How close {what}, trained on {text(' and '.join(tasks))}, came to the {of} to draw from: a perfect "
-        "sampler has total variation 0, log Z error 0, and the exact mean reward."
+        "sampler has total variation 0, log Z error 0, and the exact mean reward; of sampled figures, their floors."
     )
 
 
-def _rows(runs: Sequence[RunRecord], readable: Sequence[RunRecord]) -> list[list[Cell]]:
+def _table(runs: Sequence[RunRecord], readable: Sequence[RunRecord]) -> str:
+    columns = [entry for entry in FIGURES if any(entry[1](run.last) is not None for run in readable)] or FIGURES[:1]
+    heads = ("run", "task", "residual / loss / log Z / source", "steps", "seed", *(head for head, _ in columns))
+    numbers = {"steps", "seed", *(head for head, _ in columns), "CPU seconds"}
+    cells = [(head, "number" if head in numbers else "") for head in (*heads, "CPU seconds", "state")]
     drawn = {run.name: place for place, run in enumerate(readable)}
-    rows = []
+    rows: list[list[Cell]] = []
     for place, run in enumerate(runs):
         if run.readable:
             name = f'{swatch(drawn[run.name])}<a href="#run-{place}">{text(shortened(run.name, 24))}</a>'
-            rows.append([(name, ""), *_cells(run)])
+            rows.append([(name, ""), *_cells(run, [shown for _, shown in columns])])
         else:
             rows.append([(text(shortened(run.name, 24)), ""), (text("; ".join(run.problems)), "words alarm")])
-    return rows
+    return table(cells, rows, label="Table of runs")
 
 
-def _cells(run: RunRecord) -> list[Cell]:
+def _cells(run: RunRecord, columns: Sequence[Callable[[Mapping[str, Any]], str | None]]) -> list[Cell]:
     config, last = run.config, run.last
-    choices = "\u00a0/ ".join(_or_dash(config.get(name)) for name in ("residual", "loss", "log_z", "source"))
-    reward = f"{_number(last.get('mean_reward'))} ({_number(last.get('mean_reward_exact'))})"
+    named = [config.get(name) for name in ("residual", "loss", "log_z", "source")]
+    if named[0] is None and config.get("method"):  # a method without a residual
+        named = [config["method"], named[-1]]
+    choices = "\u00a0/ ".join(map(_or_dash, named))
     figures = [
         text(_or_dash(config.get("steps"))),
         text(_or_dash(config.get("seed"))),
-        _number(last.get("total_variation")),
-        _number(last.get("log_z_error"), "+#.4g"),
-        reward if "mean_reward" in last else "–",
+        *(shown(last) or "–" for shown in columns),
         _number((run.done or {}).get("cpu_seconds"), ".1f"),
     ]
     first = [(text(_or_dash(config.get("task"))), ""), (text(choices), "words")]
@@ -142,6 +146,14 @@ def _plain(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         (name, value if isinstance(value, str) else json.dumps(value, default=str)) for name, value in values.items()
     ]
+
+
+def _shown(last: Mapping[str, Any], name: str, form: str = "#.4g") -> str | None:
+    return _number(last[name], form) if name in last else None
+
+
+def _beside(last: Mapping[str, Any], name: str, other: str) -> str | None:
+    return f"{_number(last[name])} ({_number(last.get(other))})" if name in last else None
 
 
 def _number(value: object, form: str = "#.4g") -> str:

@@ -45,7 +45,6 @@ Backward = Literal["uniform", "learned"]
 Schedule = Literal["constant", "linear", "cosine"]
 
 DiscreteMethod = Literal["tb", "vargrad", "db", "modified_db", "fl_db", "subtb", "fm", "rtb"]
-Baseline = Literal["reinforce", "reinforce_weighted", "ppo", "dpok", "original"]
 DiffusionMethod = Literal[
     "rtb", "trust_pcl", "vargrad", "tb", "likelihood", "reinforce", "reinforce_weighted", "ppo", "dpok", "original"
 ]
@@ -72,6 +71,9 @@ OTHER_METHODS: dict[str, str] = {
     "original": "the first RTB code's baseline: reward R in place of log R, another optimum",
 }
 """Methods without a residual: they take neither --residual nor --log-z, and no --loss but the default."""
+
+BASELINES = tuple(name for name in OTHER_METHODS if name != "likelihood")
+"""Methods of KL-regularised reinforcement learning."""
 
 PATHS = ("trajectory", "relative", "consistency")
 """Residuals of a whole trajectory, to which an estimate of log Z is added."""

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +14,7 @@ from equipoise.discrete.judge import Judge, source_flow
 from equipoise.discrete.policies.mlp import MLP, Uniform
 from equipoise.discrete.sampler import DiscreteSampler
 from equipoise.objectives import partition
-from equipoise.objectives.divergences import Divergence, divergence
+from equipoise.recipes.choices import divergence_of, falling
 from equipoise.recipes.configuration import Discrete
 from equipoise.sampling.replay import Replay
 from equipoise.sampling.rollouts import Rollouts
@@ -93,7 +88,7 @@ def build(
     residual_name, log_z_name = config.choices()
     residual = sub_trajectory(decay=config.decay) if residual_name == "sub_trajectory" else RESIDUALS[residual_name]
     sampler = _sampler(config, environment, residual)
-    loss = _divergence(config)
+    loss = divergence_of(config)
     log_z = None if log_z_name == "flow" else partition.estimator(log_z_name, loss)
     modules: dict[str, torch.nn.Module] = {"policy": sampler}
     if isinstance(log_z, torch.nn.Module):
@@ -119,66 +114,6 @@ def build(
         evaluate=judge.figures,
     )
     return DiscreteRun(run, sampler, reward, judge, show)
-
-
-def own_reward(name: str) -> Reward:
-    """A user's reward, `module:function`: of (objects) or (objects, context), returning log R.
-
-    Modules are looked for in the present folder too.
-
-    Raises:
-        ValueError: no such module or function.
-    """
-    module_name, _, attribute = name.partition(":")
-    if not attribute or module_name.endswith(".py"):
-        example = f"{module_name.removesuffix('.py')}:{attribute or 'function'}"
-        raise ValueError(f"reward '{name}': module:function was expected, such as {example} for a file of this folder")
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        function: Any = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:
-        raise ValueError(f"reward '{name}' cannot be loaded: {error}") from error
-    if not callable(function):
-        raise ValueError(f"reward '{name}' is a {type(function).__name__}: a function of objects was expected")
-    return wrapped(function)
-
-
-def wrapped(function: Callable[..., Any]) -> Reward:
-    """A reward of one argument or two as one of two; what it raises is a ValueError that names it."""
-    name = f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__name__)}"
-    alone = _takes_one(function)
-
-    def reward(objects: Columns, context: Columns = None) -> Tensor:
-        try:
-            return function(objects) if alone else function(objects, context)
-        except Exception as error:
-            raise ValueError(f"reward '{name}' raised {type(error).__name__}: {error}") from error
-
-    return reward
-
-
-def _takes_one(function: Callable[..., Any]) -> bool:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # a built-in function without a signature
-        return False
-    needed = [entry for entry in parameters if entry.default is entry.empty and entry.kind != entry.VAR_POSITIONAL]
-    return len(needed) == 1
-
-
-def falling(rate: float, schedule: str, steps: int) -> Callable[[int], float]:
-    """A learning rate by step: constant, or falling to 0 at the last step, linearly or as a cosine."""
-    if schedule == "constant":
-        return lambda step: rate
-    if schedule == "linear":
-        return lambda step: rate * (1 - step / steps)
-    return lambda step: rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def _divergence(config: Discrete) -> Divergence:
-    return divergence(config.loss) if config.order is None else divergence(config.loss, order=config.order)
 
 
 def _sampler(config: Discrete, environment: Enumerable, residual: Residual) -> DiscreteSampler:

@@ -12,7 +12,8 @@ from equipoise.discrete import exact
 from equipoise.discrete.environments.hypergrid import LANDSCAPES, Hypergrid
 from equipoise.recipes import configuration
 from equipoise.recipes.configuration import nearest
-from equipoise.recipes.discrete import DiscreteRun, build, own_reward, wrapped
+from equipoise.recipes.discrete import DiscreteRun, build
+from equipoise.recipes.rewards import own_reward, wrapped
 from equipoise.trajectories import Columns
 
 

@@ -182,6 +182,7 @@ _RESIDUALS = {residual: method for method, (residual, _) in reversed(METHODS.ite
 """The first method that has each residual."""
 
 _TASKS = {"hypergrid": ("bengio2021flow", "malkin2022trajectory"), "tfbind8": ("shen2023towards",), "strings": ()}
+_TASKS["gaussians25"] = ("venkatraman2024amortizing", "deleu2025relative")
 
 
 def papers_of(*, task: str, method: str, residual: str, loss: str, log_z: str) -> list[Paper]:

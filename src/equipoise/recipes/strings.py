@@ -15,7 +15,8 @@ from torch import Tensor
 from equipoise.contracts import Reward
 from equipoise.discrete.environments.strings import GROWTH
 from equipoise.recipes import configuration
-from equipoise.recipes.discrete import DiscreteRun, build, own_reward, wrapped
+from equipoise.recipes.discrete import DiscreteRun, build
+from equipoise.recipes.rewards import own_reward, wrapped
 from equipoise.trajectories import Columns
 
 LARGEST = 2_000_000

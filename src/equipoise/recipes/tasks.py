@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from equipoise.recipes import configuration
+from equipoise.recipes import configuration, diffusion_configuration
 from equipoise.recipes.configuration import Training, nearest
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Task:
 
 
 TASKS: dict[str, Task] = {
+    "gaussians25": Task(diffusion_configuration.Gaussians25, "equipoise.recipes.gaussians:gaussians25"),
     "hypergrid": Task(configuration.Hypergrid, "equipoise.recipes.hypergrid:hypergrid"),
     "strings": Task(configuration.Strings, "equipoise.recipes.strings:strings"),
     "tfbind8": Task(configuration.TFBind8, "equipoise.recipes.tfbind8:tfbind8"),

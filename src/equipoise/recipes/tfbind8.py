@@ -13,7 +13,8 @@ from equipoise import data
 from equipoise.contracts import Reward
 from equipoise.discrete.environments.strings import GROWTH
 from equipoise.recipes import configuration
-from equipoise.recipes.discrete import DiscreteRun, build, own_reward, wrapped
+from equipoise.recipes.discrete import DiscreteRun, build
+from equipoise.recipes.rewards import own_reward, wrapped
 from equipoise.recipes.strings import lettered, table_reward
 
 

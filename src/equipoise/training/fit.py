@@ -119,10 +119,11 @@ class Progress:
 
     def show(self, record: Record) -> None:
         """A record: the metric that matters on the bar, a plain line in a pipe."""
-        if "total_variation" in record:
-            self.metric = f"total_variation {record['total_variation']:.4f}"
+        matters = next((name for name in ("total_variation", "mode_total_variation") if name in record), None)
+        if matters is not None:
+            self.metric = f"{matters} {record[matters]:.4f}"
             self.bar.set_postfix_str(self.metric)
         if not self.terminal:
-            names = ("loss", "log_z", "total_variation", "mean_reward")
+            names = ("loss", "log_z", "total_variation", "mode_total_variation", "mean_reward")
             shown = "  ".join(f"{name} {record[name]:.4g}" for name in names if name in record)
             print(f"step {record['step']}/{self.steps}  {shown}", file=sys.stderr, flush=True)
