@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -38,8 +37,7 @@ def transformers() -> ModuleType:
         raise ModuleNotFoundError(
             "language models need transformers, which is not installed: pip install 'equipoise[language]'"
         ) from error
-    # Progress bars of weights and reports of tied ones are not the user's concern; warnings still are.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    library.utils.logging.disable_progress_bar()  # of single files of weights, amid the run's own
     return library
 
 

@@ -142,6 +142,21 @@ class Frozen(nn.Module):
         with torch.no_grad():
             return functional_call(network, kept, (name, *arguments))
 
+    @contextmanager
+    def lent(self, network: nn.Module) -> Iterator[None]:
+        """The network with these parameters for as long as the block lasts; no graph of it may be alive."""
+        present = [parameter.detach().clone() for parameter in self._of(network)]
+        self._give(network, [self.get_buffer(f"parameter_{place}") for place in range(len(self.names))])
+        try:
+            yield
+        finally:
+            self._give(network, present)
+
+    @torch.no_grad()
+    def _give(self, network: nn.Module, values: list[Tensor]) -> None:
+        for parameter, value in zip(self._of(network), values, strict=True):
+            parameter.copy_(value)
+
     def _of(self, network: nn.Module) -> list[Tensor]:
         held = dict(network.named_parameters())
         return [held[name] for name in self.names]

@@ -22,7 +22,7 @@ def warm_up(
     accuracy: Callable[[], float],
     until: float,
     learning_rate: float = 1e-3,
-    batch: int = 128,
+    batch: int = 256,
     every: int = 5,
     most_steps: int = 1000,
     seed: int = 0,
@@ -30,7 +30,8 @@ def warm_up(
     """Trains on solutions until `accuracy()` reaches `until`; the model is then also the sampler's reference.
 
     It stops on accuracy, not after a number of steps: learning to add is a sudden transition whose time varies by
-    seed, so that equal steps would give unequal priors.
+    seed, so that equal steps would give unequal priors. From half of `until` on, steps are a quarter as long and every
+    second one is followed by a look, so that the transition is not overrun.
 
     Args:
         sampler: whose model is trained, by AdamW with 10 steps of rising learning rate.
@@ -54,7 +55,7 @@ def warm_up(
     parameters = [parameter for parameter in sampler.network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
     listed, token, length = Prompts(tokenizer, problems), *solutions(sampler, tokenizer, problems)
-    reached = accuracy()
+    reached, near = accuracy(), False
     for step in range(most_steps):
         if reached >= until:
             if sampler.reference is not None:
@@ -66,10 +67,11 @@ def warm_up(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate * min(1.0, (step + 1) / 10)
+            group["lr"] = learning_rate * min(1.0, (step + 1) / 10) * (0.25 if near else 1.0)
         optimiser.step()
-        if (step + 1) % every == 0:
+        if (step + 1) % (2 if near else every) == 0:
             reached = accuracy()
+            near = near or reached >= until / 2
     raise ValueError(
         f"the supervised warm-up reached an accuracy of {reached:.3f} in {most_steps} steps, and {until} was to be "
         "reached: allow more steps, or ask for less"

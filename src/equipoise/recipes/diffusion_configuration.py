@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from equipoise.recipes.configuration import BASELINES, PATHS, DiffusionMethod, Training
+from equipoise.recipes.configuration import BASELINES, PATHS, DiffusionMethod, Powered
 
 
 @dataclass(frozen=True)
-class Diffusion(Training):
+class Diffusion(Powered):
     """The flags of tasks that tune a diffusion model."""
 
     batch: int = 256
