@@ -42,6 +42,32 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class Finetuning:
+    """Relative trajectory balance of a diffusion model in the plane: a prior over 25 Gaussians, a reward for 9 of them.
+
+    Each step of a path adds Gaussian noise of variance `variance` / `steps`, and `exploration` squared on top of it
+    while sampling. The last layers of prior and model are drawn with standard deviation `out_std`, so that neither is 0
+    and they differ; all steps of all paths carry gradients.
+    """
+
+    steps: int = 100
+    variance: float = 5.0
+    width: int = 64
+    batch: int = 256
+    exploration: float = 0.5
+    out_std: float = 0.1
+    learning_rate: float = 1e-3
+    log_z_learning_rate: float = 1e-1
+    spacing: tuple[float, ...] = (-10.0, -5.0, 0.0, 5.0, 10.0)
+    variance_of_modes: float = 0.3
+    modes: tuple[tuple[float, float, float], ...] = (
+        *((-10.0, -5.0, 4.0), (-5.0, -10.0, 10.0), (-5.0, 0.0, 4.0), (10.0, -5.0, 5.0), (0.0, 0.0, 10.0)),
+        *((0.0, 5.0, 5.0), (5.0, -5.0, 4.0), (5.0, 0.0, 15.0), (5.0, 10.0, 4.0)),
+    )
+    """The nine: both coordinates and the weight."""
+
+
+@dataclass(frozen=True)
 class Regime:
     """Which trajectories the timed steps see.
 
@@ -55,6 +81,10 @@ class Regime:
 
 
 HYPERGRID = Workload()
+FINETUNING = Finetuning()
+GRADIENTS = ("all_steps", "subsampled")
+"""Of the fine-tuning step: through all 100 steps of a path, or (ours alone) through 25 of them, drawn anew."""
+
 REGIMES = {
     "short": Regime(exit_bias=0.0),
     "long": Regime(exit_bias=-2.4),
@@ -115,7 +145,7 @@ def _median(values: Sequence[float]) -> float:
     return ordered[half] if len(ordered) % 2 else 0.5 * (ordered[half - 1] + ordered[half])
 
 
-def check_training(built: Built, workload: Workload, steps: int = 25) -> tuple[float, float, float, bool]:
+def check_training(built: Built, workload: Workload | Finetuning, steps: int = 25) -> tuple[float, float, float, bool]:
     """Trains for a few untimed steps at the workload's learning rates.
 
     Returns the mean loss of the first and of the last five steps, the largest change of a parameter, and whether all
@@ -130,7 +160,15 @@ def check_training(built: Built, workload: Workload, steps: int = 25) -> tuple[f
 
 
 def measure(
-    built: Built, *, library: str, version: str, regime: str, seed: int, steps: int, warmup: int, workload: Workload
+    built: Built,
+    *,
+    library: str,
+    version: str,
+    regime: str,
+    seed: int,
+    steps: int,
+    warmup: int,
+    workload: Workload | Finetuning,
 ) -> Result:
     """Times `steps` steps after `warmup` untimed ones, all at learning rate 0, then checks that the step trains."""
     built.set_learning_rates(0.0, 0.0)
@@ -177,10 +215,10 @@ def measure(
     )
 
 
-def arguments(description: str) -> argparse.ArgumentParser:
+def arguments(description: str, regimes: Sequence[str] = tuple(REGIMES)) -> argparse.ArgumentParser:
     """The options that every worker has."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--regime", choices=sorted(REGIMES), default="short", help="which trajectories to time")
+    parser.add_argument("--regime", choices=regimes, default=regimes[0], help="what to time")
     parser.add_argument("--steps", type=int, default=200, help="timed training steps")
     parser.add_argument("--warmup", type=int, default=20, help="untimed training steps before them")
     parser.add_argument("--seed", type=int, default=0, help="seed of the initialisation and of the sampling")
@@ -194,7 +232,7 @@ def run_worker(
     *,
     library: str,
     version: str,
-    workload: Workload = HYPERGRID,
+    workload: Workload | Finetuning = HYPERGRID,
 ) -> Result:
     """Builds, measures on one thread and prints the JSON line; the whole of a worker's main function."""
     if options.steps < 1 or options.warmup < 0:

@@ -17,6 +17,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,13 +30,17 @@ WORKER_TIME_LIMIT_S = 1800
 
 OWN = "equipoise"
 PEER = "torchgfn"
-SCRIPTS = {OWN: HERE / "workers" / "equipoise_hypergrid.py", PEER: HERE / "peers" / "torchgfn_hypergrid.py"}
-PEER_REQUIREMENTS = ("torch==2.13.0", "torchgfn==2.4.1")
-"""Installed one after the other: torch first and by version, so that the peer does not choose another build."""
+FOLDERS = {OWN: HERE / "workers", PEER: HERE / "peers"}
+TASKS = {"short": "hypergrid", "long": "hypergrid", "all_steps": "finetuning", "subsampled": "finetuning"}
+"""Each regime's task; the worker is `<library>_<task>.py`."""
+PEER_REQUIREMENTS = ("torch==2.13.0", "torchgfn==2.4.1", "matplotlib", "scipy")
+"""Installed one after the other: torch first and by version, so that the peer does not choose another build; its
+diffusion environment imports the last two without asking for them."""
 
-STEPS = {"short": 200, "long": 100}
-QUICK_STEPS = {"short": 20, "long": 8}
-WARMUP, QUICK_WARMUP = 30, 5
+STEPS = {"short": 200, "long": 100, "all_steps": 50, "subsampled": 50}
+QUICK_STEPS = {"short": 20, "long": 8, "all_steps": 5, "subsampled": 5}
+WARMUP = {"hypergrid": 30, "finetuning": 8}
+QUICK_WARMUP = {"hypergrid": 5, "finetuning": 2}
 
 Record = dict[str, Any]
 
@@ -99,32 +104,54 @@ def facts(core: int | None) -> Record:
 
 
 def run_worker(
-    library: str, python: str, *, regime: str, steps: int, warmup: int, seed: int, core: int | None
+    library: str,
+    python: str,
+    *,
+    regime: str,
+    steps: int,
+    warmup: int,
+    seed: int,
+    core: int | None,
+    variant: str | None = None,
 ) -> Record:
     """Runs one worker in a fresh process on one core and returns its JSON line with the load average added."""
+    options = ["--regime", regime, "--steps", str(steps), "--warmup", str(warmup), "--seed", str(seed)]
+    options += ["--variant", variant] if variant is not None and library == PEER else []
+    load = load_average()
+    record = worker_line(library, python, TASKS[regime], options, core)
+    if not record["trains"]:
+        raise RuntimeError(f"the {library} worker did not train: {record}")
+    return {**record, "load_before": load}
+
+
+def agreement(pythons: dict[str, str], core: int | None) -> Record:
+    """How near the two libraries' scores of the same paths under the same weights are, of the fine-tuning task."""
+    with tempfile.TemporaryDirectory() as folder:
+        shared = str(Path(folder) / "shared.pt")
+        worker_line(OWN, pythons[OWN], "finetuning", ["--export", shared], core)
+        return worker_line(PEER, pythons[PEER], "finetuning", ["--compare", shared], core)
+
+
+def worker_line(library: str, python: str, task: str, options: Sequence[str], core: int | None) -> Record:
+    """Runs a worker in a fresh process on one core and one thread; the last line that it prints, read as JSON."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     if library == OWN:
         environment["PYTHONPATH"] = str(ROOT / "src")
-    command = [python, str(SCRIPTS[library]), "--regime", regime]
-    command += ["--steps", str(steps), "--warmup", str(warmup), "--seed", str(seed)]
+    command = [python, str(FOLDERS[library] / f"{library}_{task}.py"), *options]
 
     def pin() -> None:
         """Called in the child, before the worker starts."""
         if core is not None:
             os.sched_setaffinity(0, {core})
 
-    load = load_average()
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=WORKER_TIME_LIMIT_S, preexec_fn=pin
     )
     if done.returncode != 0:
         tail = "\n".join(done.stderr.strip().splitlines()[-12:])
         raise RuntimeError(f"the {library} worker ended with status {done.returncode}:\n{tail}")
-    record = json.loads(done.stdout.strip().splitlines()[-1])
-    if not record["trains"]:
-        raise RuntimeError(f"the {library} worker did not train: {record}")
-    return {**record, "load_before": load}
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def spread(values: Sequence[float]) -> Record:
@@ -198,6 +225,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--make-environments", metavar="DIR", help=f"create DIR/{PEER} and use its interpreter")
     parser.add_argument("--only", choices=(OWN, PEER), help="measure one library only")
     parser.add_argument("--regime", choices=tuple(STEPS), action="append", help="measure this regime only (repeatable)")
+    parser.add_argument("--task", choices=sorted(set(TASKS.values())), help="measure this task's regimes only")
+    parser.add_argument("--variant", help=f"of {PEER}'s set-up, as its worker has them; its fastest unless told")
     parser.add_argument("--repeats", type=int, default=5, help="paired runs per regime")
     parser.add_argument("--core", type=int, help="the core to run on; the last one allowed unless told")
     parser.add_argument("--quick", action="store_true", help="few steps and two repeats: to see that it works")
@@ -207,6 +236,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--repeats must be at least 1")
     if options.only != OWN and not (options.peer_python or options.make_environments):
         parser.error("give --peer-python PATH, or --make-environments DIR to create one")
+    if options.task is not None and any(TASKS[one] != options.task for one in options.regime or ()):
+        parser.error(f"a regime of {options.regime} is not of the task {options.task}")
     if options.core is not None and options.core not in allowed_cores():
         parser.error(f"core {options.core} is not among the allowed cores {allowed_cores()}")
     return options
@@ -219,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pythons = {OWN: sys.executable}
     if PEER in libraries:
         pythons[PEER] = options.peer_python or str(make_environment(Path(options.make_environments).resolve()))
-    regimes = list(dict.fromkeys(options.regime or STEPS))
+    regimes = [one for one in dict.fromkeys(options.regime or STEPS) if options.task in (None, TASKS[one])]
     repeats = min(options.repeats, 2) if options.quick else options.repeats
     cores = allowed_cores()
     core = options.core if options.core is not None else (cores[-1] if cores else None)
@@ -228,6 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     result: Record = {"machine": facts(core), "repeats": repeats, "quick": options.quick}
     print(f"{result['machine']['cpu']}, core {core}; commit {result['machine']['commit']}; load {load_average()}")
+    if len(libraries) == 2 and any(TASKS[one] == "finetuning" for one in regimes):
+        result["agreement"] = agreement(pythons, core)
+        print(f"finetuning, same paths and weights in both: {result['agreement']}")
     records: list[Record] = []
     for regime in regimes:
         for repeat in range(repeats):
@@ -237,9 +271,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     pythons[library],
                     regime=regime,
                     steps=steps[regime],
-                    warmup=warmup,
+                    warmup=warmup[TASKS[regime]],
                     seed=repeat,
                     core=core,
+                    variant=options.variant,
                 )
                 records.append({**record, "repeat": repeat})
                 print(f"  {regime} {repeat + 1}/{repeats} {library}: {record['cpu_ms']:.2f} ms", file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -12,7 +12,14 @@ from equipoise.contracts import Reward
 from equipoise.diffusion.sampler import DiffusionSampler
 from equipoise.diffusion.targets import Mixture
 from equipoise.evaluation.bounds import eubo, importance, systematic
-from equipoise.evaluation.modes import histogram_distance, histogram_floor, mode_histogram, wasserstein2
+from equipoise.evaluation.modes import (
+    histogram_distance,
+    histogram_floor,
+    mode_histogram,
+    nearest_mode,
+    shares,
+    wasserstein2,
+)
 from equipoise.trajectories import Trajectories, ends
 
 PAIRS = 1000
@@ -83,10 +90,10 @@ class PointJudge:
         share = mode_histogram(points, self.mixture.means, self.radius)
         return {
             "mode_total_variation": histogram_distance(share, self._ideal),
-            "mode_total_variation_floor": self._mode_floor,
+            "mode_total_variation_floor": _mode_floor(self.mixture, self.radius, len(points)),
             "off_mode_mass": float(share[-1]),
             "wasserstein2": wasserstein2(points[:PAIRS], self._exact(1, min(PAIRS, len(points)))),
-            "wasserstein2_floor": self._wasserstein_floor,
+            "wasserstein2_floor": _wasserstein_floor(self.mixture, min(PAIRS, len(points))),
         }
 
     @torch.no_grad()
@@ -121,9 +128,11 @@ class PointJudge:
         """The exact target's own figures, by self-normalised importance sampling; errors by the bootstrap."""
         points, weight = self._prior_paths.objects, self._prior_weight
         assert isinstance(points, Tensor)
+        modes = len(self.mixture.means)
+        place = nearest_mode(points, self.mixture.means, self.radius)
 
         def figures(rows: Tensor) -> Tensor:
-            share = mode_histogram(points[rows], self.mixture.means, self.radius, weight[rows].softmax(0))
+            share = shares(place[rows], modes, weight[rows].softmax(0))
             log_z = torch.logsumexp(weight[rows], 0) - torch.tensor(float(len(rows))).log()
             return torch.stack([torch.tensor(histogram_distance(share, self._ideal)), share[-1], log_z])
 
@@ -134,23 +143,24 @@ class PointJudge:
         found |= {f"{name}_error": error for name, error in zip(names, again.std(0).tolist(), strict=True)}
         return found | {"target_ess": importance(weight)["ess"]}
 
-    @cached_property
+    @property
     def _ideal(self) -> Tensor:
-        """The mixture's share of each mode, and off them, from many points."""
-        return mode_histogram(self._exact(6, 1_000_000), self.mixture.means, self.radius)
-
-    @cached_property
-    def _mode_floor(self) -> float:
-        return histogram_floor(self._ideal, self.points)
-
-    @cached_property
-    def _wasserstein_floor(self) -> float:
-        n = min(PAIRS, self.points)
-        pairs = [wasserstein2(self._exact(7 + 2 * i, n), self._exact(8 + 2 * i, n)) for i in range(4)]
-        return sum(pairs) / len(pairs)
+        return self.mixture.shares(self.radius)
 
     def _exact(self, place: int, n: int) -> Tensor:
         return self.mixture.sample(n, self._generator(100 + place))
 
     def _generator(self, place: int) -> torch.Generator:
         return torch.Generator().manual_seed(1_000_003 * self.seed + place)
+
+
+@cache
+def _mode_floor(mixture: Mixture, radius: float, n: int) -> float:
+    return histogram_floor(mixture.shares(radius), n)
+
+
+@cache
+def _wasserstein_floor(mixture: Mixture, n: int, pairs: int = 4) -> float:
+    """Mean distance of two exact samples of n."""
+    samples = [mixture.sample(n, torch.Generator().manual_seed(seed)) for seed in range(2 * pairs)]
+    return sum(wasserstein2(*samples[2 * i : 2 * i + 2]) for i in range(pairs)) / pairs

@@ -6,6 +6,8 @@ generating step; condition (rows, features) or None. It returns the shape of the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +34,7 @@ class StepFeatures(nn.Module):
         self.waves: Tensor
         self.layers = nn.Sequential(nn.Linear(2 * harmonics, width), nn.GELU(), nn.Linear(width, width))
 
-    def forward(self, step: Tensor, rows: int, then: nn.Module | None = None) -> Tensor:
+    def forward(self, step: Tensor, rows: int, then: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Of each row, (rows, width); of one step for all rows, (1, width). `then` is applied once a step."""
         every = step.dim() > 0 and rows > len(self.waves)
         features = self.layers(self.waves if every else self.waves[step].view(-1, self.waves.shape[1]))
@@ -87,5 +89,6 @@ class DriftMLP(nn.Module):
         # Two linear maps in a row are one: the state's encoding needs no layer of its own at every row.
         weight = self.join_state.weight @ self.state.weight
         bias = self.join_state.weight @ self.state.bias + self.join_state.bias
-        time = self.time(step, len(state), self.join_time)
-        return self.out(self.hidden(nn.functional.linear(state, weight, bias) + time))
+        # And so are their sum with the time's, where the bias is added once a step.
+        time = self.time(step, len(state), lambda features: self.join_time(features) + bias)
+        return self.out(self.hidden(torch.addmm(time, state, weight.T)))

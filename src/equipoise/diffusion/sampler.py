@@ -65,7 +65,7 @@ class DiffusionSampler(nn.Module):
         condition: Callable[[Columns], Tensor] | None = None,
         subsample: int | None = None,
         keep_behaviour: bool = False,
-        batch: int = 65536,
+        batch: int = 8192,
     ) -> None:
         super().__init__()
         _require_prior(process, shape, prior)
@@ -74,6 +74,7 @@ class DiffusionSampler(nn.Module):
         self.process, self.network, self.shape = process, network, shape
         self.prior = prior
         self.condition, self.subsample, self.batch = condition, subsample, batch
+        self._factors = torch.stack([process.keep, process.gain, process.std], 1).tolist()
         self.register_buffer("version", torch.zeros((), dtype=torch.int64))
         self.version: Tensor
         self.register_buffer("_place", torch.zeros(()), persistent=False)
@@ -137,7 +138,8 @@ class DiffusionSampler(nn.Module):
         """The same rows with a path that ends in their objects, drawn by the process's noising."""
         process, objects = self.process, ends.objects
         if not isinstance(objects, Tensor) or objects.shape[1:] != self.shape:
-            raise ValueError(f"objects {getattr(objects, 'shape', type(objects))}: (n, {self.shape}) was expected")
+            given = tuple(objects.shape) if isinstance(objects, Tensor) else type(objects).__name__
+            raise ValueError(f"objects {given}: a tensor of rows of {self.shape} was expected")
         n = len(objects)
         noise = torch.randn((process.steps, n, *self.shape), generator=generator).to(objects)
         states = [objects]
@@ -187,31 +189,33 @@ class DiffusionSampler(nn.Module):
     ) -> dict[str, Tensor]:
         states = trajectories.path["state"]
         condition = self._conditions(trajectories.context)
+        moves = states[:, :-1], states[:, 1:], self._reference(states[:, :-1], condition)
         if self.subsample is None or not torch.is_grad_enabled():
-            return self._steps_scores(states[:, :-1], states[:, 1:], None, condition, needs)
+            return self._steps_scores(moves, None, condition, needs)
         with torch.no_grad():
-            full = self._steps_scores(states[:, :-1], states[:, 1:], None, condition, needs)
+            full = self._steps_scores(moves, None, condition, needs)
         order = torch.rand(states.shape[0], self.process.steps, generator=_required(generator, "subsample"))
         chosen = order.argsort(1)[:, : self.subsample].to(states.device)
         row = torch.arange(len(states), device=states.device)[:, None]
-        part = self._steps_scores(states[row, chosen], states[row, chosen + 1], chosen, condition, needs)
+        few = tuple(each[row, chosen] for each in moves)
+        part = self._steps_scores((few[0], few[1], few[2]), chosen, condition, needs)
         return {name: ratios.subsampled(full[name], part[name], chosen) for name in full}
 
     def _steps_scores(
-        self, before: Tensor, after: Tensor, chosen: Tensor | None, condition: Tensor | None, needs: frozenset[str]
+        self,
+        moves: tuple[Tensor, Tensor, Tensor],
+        chosen: Tensor | None,
+        condition: Tensor | None,
+        needs: frozenset[str],
     ) -> dict[str, Tensor]:
-        """Of the given steps of each row (all where `chosen` is None), (n, k)."""
-        n, k = before.shape[:2]
-        step = torch.arange(k, device=before.device).expand(n, k) if chosen is None else chosen
-        schedule = [self._schedule(name)[step if chosen is not None else step[0]] for name in ("keep", "gain", "std")]
-        keep, gain, std = schedule
-        flat, rows = before.reshape(n * k, *self.shape), step.reshape(-1)
-        given = None if condition is None else condition.repeat_interleave(k, 0)
-        output = self._output(flat, rows, given).view(n, k, -1)
-        with torch.no_grad():
-            reference = torch.zeros_like(output) if self.prior is None else (
-                self.prior._output(flat, rows, given).view(n, k, -1)
-            )  # fmt: skip
+        """Of the given steps of each row (all where `chosen` is None), (n, k).
+
+        `moves`: the states before and after, (n, k, *shape), and the reference's outputs, (n, k, dimensions).
+        """
+        before, after, reference = moves
+        factors = [self._schedule(name) for name in ("keep", "gain", "std")]
+        keep, gain, std = factors if chosen is None else [factor[chosen] for factor in factors]
+        output = self._outputs(before, chosen, condition)
         found = {}
         if "log_pf" in needs:
             moved = torch.addcmul(after.flatten(2), -keep[..., None], before.flatten(2))
@@ -219,6 +223,20 @@ class DiffusionSampler(nn.Module):
         if "kl_prior" in needs:
             found["kl_prior"] = ratios.step_kl(output, reference, gain, std)
         return found
+
+    def _outputs(self, before: Tensor, chosen: Tensor | None, condition: Tensor | None) -> Tensor:
+        """The network's at states (n, k, *shape), at the chosen steps (n, k) or all of them: (n, k, dimensions)."""
+        n, k = before.shape[:2]
+        step = torch.arange(k, device=before.device).expand(n, k) if chosen is None else chosen
+        given = None if condition is None else condition.repeat_interleave(k, 0)
+        return self._output(before.reshape(n * k, *self.shape), step.reshape(-1), given).view(n, k, -1)
+
+    @torch.no_grad()
+    def _reference(self, before: Tensor, condition: Tensor | None) -> Tensor:
+        """The outputs of the prior at the states of all steps, 0 where there is none, (n, steps, dimensions)."""
+        if self.prior is None:
+            return torch.zeros_like(before).flatten(2)
+        return self.prior._outputs(before, None, condition)
 
     def _output(self, state: Tensor, step: Tensor, condition: Tensor | None) -> Tensor:
         """The network on many rows, in parts where no gradients are wanted."""
@@ -234,9 +252,9 @@ class DiffusionSampler(nn.Module):
 
     def _mean(self, state: Tensor, step: int, condition: Tensor | None) -> Tensor:
         """keep x + gain f: of the prior in a last step without noise."""
-        model = self.prior if self.prior is not None and self.process.std[step] == 0 else self
+        keep, gain, noisy = self._factors[step]
+        model = self if noisy or self.prior is None else self.prior
         output = model.network(state, torch.tensor(step, device=state.device), condition)
-        keep, gain = float(self.process.keep[step]), float(self.process.gain[step])
         return torch.add(state if keep == 1.0 else state * keep, output, alpha=gain)
 
     def _denoising(self, trajectories: Trajectories, generator: torch.Generator) -> Tensor:
@@ -271,19 +289,14 @@ class DiffusionSampler(nn.Module):
         return nn.functional.pad(value[:, None], (trajectories.steps - 1, 0))
 
     def _log_behaviour(self, drawn: Trajectories, condition: Tensor | None, wide: list[float]) -> Tensor:
-        states = drawn.path["state"]
-        n, steps = len(drawn), self.process.steps
+        before, after = drawn.path["state"][:, :-1], drawn.path["state"][:, 1:]
         keep, gain, std = (self._schedule(name) for name in ("keep", "gain", "std"))
-        flat = states[:, :-1].reshape(-1, *self.shape)
-        step = torch.arange(steps, device=states.device).repeat(n)
-        given = None if condition is None else condition.repeat_interleave(steps, 0)
-        output = self._output(flat, step, given).view(n, steps, -1)
-        reference = torch.zeros_like(output) if self.prior is None else self.prior._output(flat, step, given)
-        moved = torch.addcmul(states[:, 1:].flatten(2), -keep[:, None], states[:, :-1].flatten(2))
-        width = torch.tensor(wide, device=states.device)
+        output, reference = self._outputs(before, None, condition), self._reference(before, condition)
+        moved = torch.addcmul(after.flatten(2), -keep[:, None], before.flatten(2))
+        width = torch.tensor(wide, device=before.device)
         if torch.equal(width, std):
-            return ratios.girsanov(moved, output, reference.view_as(output), gain, std)
-        return ratios.widened(moved, output, reference.view_as(output), gain, std, width)
+            return ratios.girsanov(moved, output, reference, gain, std)
+        return ratios.widened(moved, output, reference, gain, std, width)
 
     def _wide(self, noise: float) -> list[float]:
         """Standard deviation of each step as it is drawn; a step without noise stays so."""

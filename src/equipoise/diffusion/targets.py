@@ -44,6 +44,19 @@ class Mixture:
         noise = torch.randn((n, self.means.shape[1]), generator=generator)
         return self.means[mode].float() + math.sqrt(self.variance) * noise
 
+    def shares(self, radius: float) -> Tensor:
+        """Mass within `radius` of each mode, and last of what is farther from every one, (modes + 1,), float64.
+
+        Exact for modes whose neighbours are much farther than the radius.
+
+        Example:
+            >>> NINE.shares(2.0)[-1] < 2e-3
+            tensor(True)
+        """
+        half = torch.tensor(self.means.shape[1] / 2, dtype=torch.float64)
+        inside = torch.special.gammainc(half, torch.tensor(radius**2 / (2 * self.variance), dtype=torch.float64))
+        return torch.cat([self.weights.double() * inside, (1 - inside)[None]])
+
 
 _GRID = torch.cartesian_prod(*[torch.tensor([-10.0, -5.0, 0.0, 5.0, 10.0])] * 2)
 

@@ -20,10 +20,31 @@ def mode_histogram(points: Tensor, modes: Tensor, radius: float, weight: Tensor 
         >>> mode_histogram(torch.tensor([[0.1], [5.0]]), torch.tensor([[0.0], [9.0]]), 1.0)
         tensor([0.5000, 0.0000, 0.5000], dtype=torch.float64)
     """
-    distance, nearest = torch.cdist(points.double(), modes.double()).min(1)
-    place = torch.where(distance > radius, len(modes), nearest)
     even = torch.full((len(points),), 1 / len(points), dtype=torch.float64)
-    return torch.zeros(len(modes) + 1, dtype=torch.float64).index_add(0, place, even if weight is None else weight)
+    return shares(nearest_mode(points, modes, radius), len(modes), even if weight is None else weight)
+
+
+def nearest_mode(points: Tensor, modes: Tensor, radius: float) -> Tensor:
+    """Number of the mode nearest to each point, (n,); that of modes where it is farther than `radius` from every one.
+
+    Example:
+        >>> import torch
+        >>> nearest_mode(torch.tensor([[0.1], [5.0]]), torch.tensor([[0.0], [9.0]]), 1.0)
+        tensor([0, 2])
+    """
+    distance, nearest = torch.cdist(points.double(), modes.double()).min(1)
+    return torch.where(distance > radius, len(modes), nearest)
+
+
+def shares(place: Tensor, modes: int, weight: Tensor) -> Tensor:
+    """Total weight of each place, (modes + 1,), of places as in `nearest_mode`.
+
+    Example:
+        >>> import torch
+        >>> shares(torch.tensor([0, 2]), 2, torch.tensor([0.25, 0.75], dtype=torch.float64))
+        tensor([0.2500, 0.0000, 0.7500], dtype=torch.float64)
+    """
+    return torch.zeros(modes + 1, dtype=torch.float64).index_add(0, place, weight)
 
 
 def histogram_distance(found: Tensor, target: Tensor) -> float:

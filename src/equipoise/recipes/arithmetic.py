@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from equipoise.language.judge import LanguageJudge
+from equipoise.language.loading import load_model
 from equipoise.language.network import Frozen
 from equipoise.language.problems import Prompts, addition, split
 from equipoise.language.sampler import LanguageModel
@@ -43,6 +45,9 @@ def arithmetic(config: Arithmetic, reward: Callable[..., Any] | None = None) -> 
     sampler = LanguageModel(model, stops=(tokenizer.eos_token_id,), most=4, temperature=config.temperature, prior=True)
 
     def before(run: LanguageRun) -> None:
+        if config.start is not None:
+            _begin_with(sampler, config.start)
+            return
         listed = Prompts(tokenizer, apart)
         judge = LanguageJudge(sampler, listed, exact, Frozen(sampler.network), exact=True)
         warm_up(
@@ -65,3 +70,12 @@ def arithmetic(config: Arithmetic, reward: Callable[..., Any] | None = None) -> 
         exact=True,
         before=before,
     )
+
+
+def _begin_with(sampler: LanguageModel, folder: Path) -> None:
+    """Gives a sampler the weights of a model that was saved; it is then its own reference."""
+    try:
+        sampler.model.load_state_dict(load_model(folder).state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"the model in '{folder}' is no model of this task: {' '.join(str(error).split())}") from error
+    sampler.reset_reference()

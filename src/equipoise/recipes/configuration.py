@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 ResidualName = Literal[
     "trajectory",
@@ -106,6 +106,8 @@ _RANGES: dict[str, tuple[float, float]] = {
 class Training:
     """The flags of every task."""
 
+    presets: ClassVar[Mapping[str, tuple[str, str]]] = METHODS
+
     steps: int = 2000
     """optimiser steps"""
     batch: int = 16
@@ -149,7 +151,7 @@ class Training:
             if self.residual is not None or self.log_z is not None or self.loss != "reverse_kl":
                 raise ValueError(f"method '{self.method}' has no residual: leave out --residual, --log-z and --loss")
             return "", ""
-        residual, log_z = METHODS[self.method]
+        residual, log_z = self.presets[self.method]
         if self.residual is not None and self.residual != residual:
             residual = self.residual
             log_z = "learned" if residual in PATHS else "flow"
@@ -302,7 +304,9 @@ def check(config: Training) -> None:
     Raises:
         ValueError: names the setting, what was given and what was expected.
     """
-    for name, hint in typing.get_type_hints(type(config)).items():
+    hints = typing.get_type_hints(type(config))
+    for name in (entry.name for entry in dataclasses.fields(config)):
+        hint = hints[name]
         value = _coerced(getattr(config, name), hint)
         object.__setattr__(config, name, value)
         if not _fits(value, hint):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from equipoise.recipes.configuration import BASELINES, PATHS, DiffusionMethod, Powered
+from equipoise.recipes.configuration import BASELINES, METHODS, PATHS, DiffusionMethod, Powered
 
 
 @dataclass(frozen=True)
 class Diffusion(Powered):
     """The flags of tasks that tune a diffusion model."""
+
+    presets: ClassVar[Mapping[str, tuple[str, str]]] = {**METHODS, "vargrad": ("relative", "group_mean")}
 
     batch: int = 256
     """trajectories a step"""

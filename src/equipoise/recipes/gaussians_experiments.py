@@ -44,9 +44,6 @@ def _comparison(seed: int, folder: Path, steps: int, batch: int, **common: Any) 
 
 
 def _run(method: str, steps: int, settings: dict[str, Any]) -> Gaussians25:
-    # A batch's own log Z is RTB's with the residual of the prior, not of a process from scratch.
-    if method == "vargrad":
-        return Gaussians25(method="rtb", log_z="group_mean", steps=steps, **settings)
     return Gaussians25(method=method, steps=steps, **settings)  # pyright: ignore[reportArgumentType]
 
 

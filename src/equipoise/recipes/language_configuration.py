@@ -117,6 +117,8 @@ class Arithmetic(PostTraining):
     """'exact', or your own as module:function, of (response), (prompt, response) or (prompt, response, answer)"""
     width: Annotated[int, tyro.conf.Suppress] = 128
     """of the model's hidden states"""
+    start: Annotated[Path | None, tyro.conf.Suppress] = None
+    """folder of a model to begin with in place of the warm-up, as OUT/model of another run"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
