@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from equipoise.language.sampler import LanguageModel
 from equipoise.language.tiny import character_tokenizer, prompts, tiny_model
+from equipoise.trajectories import Trajectories
 
 SPREAD = 6.0
 """By which drawn weights are multiplied: as drawn, all strings are almost equally likely."""
@@ -19,6 +21,14 @@ QUESTIONS = ["1+2=", "10+5=", "3=", "123+45=", "7+7+7=", "0="]
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def column(rows: Trajectories, name: str) -> Tensor:
+    """A column of the context."""
+    assert isinstance(rows.context, Mapping)
+    found = rows.context[name]
+    assert isinstance(found, Tensor)
+    return found
 
 
 def digits_sampler(*, most: int = 6, temperature: float = 1.0, seed: int = 0, **settings: Any) -> LanguageModel:

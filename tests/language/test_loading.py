@@ -185,8 +185,8 @@ def test_an_end_token_that_a_tokenizer_adds_to_a_prompt_is_dropped() -> None:
     class Ending:
         eos_token_id, bos_token_id = 1, None
 
-        def __call__(self, text: str) -> dict[str, list[int]]:
-            return {"input_ids": [5, 6, 1]}
+        def __call__(self, texts: list[str]) -> dict[str, list[list[int]]]:
+            return {"input_ids": [[5, 6, 1] for _ in texts]}
 
     assert prompts(Ending(), ["12"])["prompt"].tolist() == [[5, 6]]
 

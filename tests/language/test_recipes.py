@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -285,9 +287,9 @@ def test_a_name_that_is_no_model_is_one_line(
 
 @pytest.mark.parametrize("task", ["arithmetic", "gsm8k"])
 def test_a_subcommand_shows_at_most_25_flags(task: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+    with contextlib.suppress(SystemExit):
         main(["train", task, "--help"])
-    shown = [line for line in capsys.readouterr().out.splitlines() if line.lstrip("│ ").startswith("--")]
+    shown = re.findall(r"^│ --[a-z]", capsys.readouterr().out, re.MULTILINE)
     assert 10 < len(shown) <= 25
 
 

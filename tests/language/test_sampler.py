@@ -9,7 +9,7 @@ from equipoise.contracts import Behaviour, check_sampler
 from equipoise.language import sampler as sampler_module
 from equipoise.language.sampler import LanguageModel
 from equipoise.trajectories import Trajectories
-from language.small import digits_sampler, generator, listed_sampler, one_prompt, questions
+from language.small import column, digits_sampler, generator, listed_sampler, one_prompt, questions
 
 ALL = frozenset({"log_pf", "log_prior", "entropy", "kl_prior"})
 
@@ -34,8 +34,8 @@ def test_cached_generation_has_the_log_probabilities_of_one_full_pass() -> None:
     assert (rows.length == 8).any() and (rows.length < 8).any()
     causal = sampler.model
     for row in range(len(rows)):
-        size, length = int(rows.context["prompt_length"][row]), int(rows.length[row])
-        prompt = rows.context["prompt"][row, :size]
+        size, length = int(column(rows, "prompt_length")[row]), int(rows.length[row])
+        prompt = column(rows, "prompt")[row, :size]
         response = rows.path["token"][row, :length]
         with torch.no_grad():
             logits = causal(input_ids=torch.cat([prompt, response])[None]).logits[0, size - 1 : -1]
@@ -96,8 +96,8 @@ def test_the_temperature_divides_the_logits_of_policy_and_reference() -> None:
     warm, plain = digits_sampler(temperature=0.5), digits_sampler()
     rows = drawn(plain)
     found = warm.score(rows, ALL)
-    size = int(rows.context["prompt_length"][0])
-    given = torch.cat([rows.context["prompt"][0, :size], rows.path["token"][0]])[None]
+    size = int(column(rows, "prompt_length")[0])
+    given = torch.cat([column(rows, "prompt")[0, :size], rows.path["token"][0]])[None]
     with torch.no_grad():
         logits = plain.model(input_ids=given).logits[0, size - 1] / 0.5
     first = logits.log_softmax(0)[rows.path["token"][0, 0]]

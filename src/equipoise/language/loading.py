@@ -48,7 +48,7 @@ def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> Any:
         ValueError: it cannot be found, needs `trust_remote_code`, or has no end token. A pad token is not needed: what
             pads is never read.
     """
-    tokenizer = _loaded(transformers().AutoTokenizer.from_pretrained, name, trust_remote_code)
+    tokenizer = loaded(transformers().AutoTokenizer.from_pretrained, name, trust_remote_code)
     check_tokenizer(tokenizer)
     return tokenizer
 
@@ -94,7 +94,7 @@ def load_model(
     import torch
 
     dtype = torch.bfloat16 if bf16 and adapters is not None else torch.float32
-    model = _loaded(transformers().AutoModelForCausalLM.from_pretrained, name, trust_remote_code, dtype=dtype)
+    model = loaded(transformers().AutoModelForCausalLM.from_pretrained, name, trust_remote_code, dtype=dtype)
     if adapters is not None:
         model = adapted(model, adapters)
     if gradient_checkpointing:
@@ -153,7 +153,12 @@ def _recompute_layers(model: Any) -> None:
     inner.activation_checkpointing_enable({"use_reentrant": False})
 
 
-def _loaded(load: Any, name: str | Path, trust_remote_code: bool, **settings: Any) -> Any:
+def loaded(load: Any, name: str | Path, trust_remote_code: bool, **settings: Any) -> Any:
+    """What a `from_pretrained` gives for a name; its errors are ValueErrors of one line.
+
+    Raises:
+        ValueError: it cannot be found, or needs `trust_remote_code`.
+    """
     try:
         return load(str(name), trust_remote_code=trust_remote_code, **settings)
     except (OSError, ValueError, KeyError, ImportError) as error:

@@ -101,11 +101,11 @@ class RewardModel:
         trust_remote_code: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        from equipoise.language.loading import _loaded, load_tokenizer, transformers
+        from equipoise.language.loading import load_tokenizer, loaded, transformers
 
         dtype = torch.bfloat16 if bf16 else torch.float32
         load = transformers().AutoModelForSequenceClassification.from_pretrained
-        model = _loaded(load, name, trust_remote_code, dtype=dtype)
+        model = loaded(load, name, trust_remote_code, dtype=dtype)
         if model.config.num_labels != 1:
             raise ValueError(f"reward model '{name}' has {model.config.num_labels} labels: one score was expected")
         self.model = model.to(device).eval().requires_grad_(False)

@@ -91,7 +91,7 @@ def prompts(tokenizer: Any, texts: Sequence[str]) -> dict[str, Tensor | tuple[st
         >>> prompts(character_tokenizer("01+="), ["1+1=", "0="])["prompt_length"].tolist()
         [4, 2]
     """
-    rows = [_open(tokenizer, text) for text in texts]
+    rows = [_open(tokenizer, list(tokens)) for tokens in tokenizer(list(texts))["input_ids"]] if len(texts) else []
     length = torch.tensor([len(row) for row in rows], dtype=torch.int64)
     prompt = torch.zeros((len(rows), int(length.max()) if len(rows) else 0), dtype=torch.int64)
     for place, row in enumerate(rows):
@@ -111,8 +111,8 @@ def texts_of(tokenizer: Any, objects: Mapping[str, Any]) -> list[str]:
     return [tokenizer.decode(row[:length], skip_special_tokens=True) for row, length in rows]
 
 
-def _open(tokenizer: Any, text: str) -> list[int]:
-    tokens = list(tokenizer(text)["input_ids"])
+def _open(tokenizer: Any, tokens: list[int]) -> list[int]:
+    """Tokens without an end that the tokenizer has added."""
     while tokens and tokens[-1] == tokenizer.eos_token_id and tokens[-1] != getattr(tokenizer, "bos_token_id", None):
         tokens.pop()
     return tokens

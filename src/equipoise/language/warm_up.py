@@ -108,5 +108,5 @@ class _Bare:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer, self.eos_token_id, self.bos_token_id = tokenizer, None, None
 
-    def __call__(self, text: str) -> Any:
-        return self.tokenizer(text, add_special_tokens=False)
+    def __call__(self, texts: list[str]) -> Any:
+        return self.tokenizer(texts, add_special_tokens=False)

@@ -246,7 +246,10 @@ def _priority(config: PostTraining) -> GroupPriority:
 
 
 def _skipped(trajectories: Trajectories) -> Tensor:
-    return informative_groups(trajectories)[1]
+    try:
+        return informative_groups(trajectories)[1]
+    except ValueError:  # all of them; a loss that needs one says so itself
+        return torch.tensor(len(trajectories.group.unique()))
 
 
 def _warmed(rate: float, config: PostTraining) -> Callable[[int], float]:
