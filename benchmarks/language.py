@@ -2,10 +2,10 @@
 
     python benchmarks/language.py --out benchmarks/language
 
-Every method first has six short trials of its learning rate at lag 0 (half the steps, seed 0, chosen by sampled accuracy);
-then three seeds at lags 0 and 16, one at lags 4 and 64. Searchers (1, 2, 4, 8) with each replay priority are TBA's, one seed.
-All runs of a seed begin with the same supervised model. Runs lie in folders below OUT: what is done is kept, what was
-killed goes on, and the tables are written from what is there.
+Every method first has six short trials of its learning rate at lag 0 (half the steps, seed 0, the best sampled
+accuracy); then three seeds at lags 0 and 16, one at lags 4 and 64. Searchers (1, 2, 4, 8) with each replay priority are
+TBA's, one seed. All runs of a seed begin with the same supervised model. Runs lie in folders below OUT: what is done is
+kept, what was killed goes on, and the tables are written from what is there.
 """
 
 from __future__ import annotations

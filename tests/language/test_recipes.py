@@ -195,7 +195,7 @@ def test_gsm8k_runs_offline_with_the_tiny_model(data_folder: Path, tmp_path: Pat
     words += ["--judged", "4", "--searchers", "2", "--reward", f"{__name__}:length", "--data", str(data_folder)]
     assert main(["train", "gsm8k", *words, "--out", str(out)]) == 0
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
-    assert last["step"] == 5 and FIGURES <= set(last)
+    assert last["step"] == 5 and set(last) >= FIGURES
     assert last["kl_to_prior"] != 0.0 and last["mean_staleness"] > 0.0
     stored = open_run(out)
     assert stored.config.steps == 5 and (out / "model" / "model.safetensors").is_file()
