@@ -135,7 +135,9 @@ def test_what_a_run_saves_is_loaded_by_transformers_alone(tmp_path: Path) -> Non
 
 def test_a_run_is_judged_sampled_and_listed_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(tmp_path / "run")
-    words = ["--steps", "2", "--every", "2", "--batch", "8", "--responses", "4", "--width", "16", "--judged", "12"]
+    config = tmp_path / "small.yaml"
+    config.write_text("width: 16\njudged: 12\n")
+    words = ["--steps", "2", "--every", "2", "--batch", "8", "--responses", "4", "--config", str(config)]
     words += ["--warm-up", "0", "--engine", "inline", "--lag", "1", "--most-on-policy", "0.5"]
     assert main(["train", "arithmetic", *words, "--reward", f"{__name__}:digits", "--out", path]) == 0
     capsys.readouterr()
@@ -145,7 +147,7 @@ def test_a_run_is_judged_sampled_and_listed_by_the_command(tmp_path: Path, capsy
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "prompt\tobject\tlog_reward\tlog_probability" and len(lines) == 4
     assert all(len(line.split("\t")) == 4 for line in lines)
-    assert main(["list", str(tmp_path)]) == 0
+    assert main(["list", str(tmp_path / "run")]) == 0
     assert "arithmetic  relative reverse_kl group_mean on_policy" in capsys.readouterr().out
     assert main(["cite", path]) == 0
     assert "2503.18929" in capsys.readouterr().out
@@ -192,7 +194,9 @@ def length(response: str) -> float:
 def test_gsm8k_runs_offline_with_the_tiny_model(data_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["--model", "tiny", "--steps", "5", "--every", "5", "--batch", "8", "--responses", "4", "--tokens", "8"]
-    words += ["--judged", "4", "--searchers", "2", "--reward", f"{__name__}:length", "--data", str(data_folder)]
+    config = tmp_path / "small.yaml"
+    config.write_text("judged: 4\n")
+    words += ["--config", str(config), "--searchers", "2", "--reward", f"{__name__}:length", "--data", str(data_folder)]
     assert main(["train", "gsm8k", *words, "--out", str(out)]) == 0
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["step"] == 5 and set(last) >= FIGURES
@@ -297,3 +301,8 @@ def test_a_temperature_goes_from_its_first_value_to_its_last() -> None:
     config = tiny(steps=100, alpha=(1.0, 0.5))
     assert [config.alpha_at(step) for step in (0, 25, 50, 99)] == [1.0, 0.75, 0.5, 0.5]
     assert Loop(arithmetic(config).run).run.steps == 100
+
+
+def test_a_setting_without_a_flag_says_where_it_is_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "arithmetic", "--width", "16"]) == 1
+    assert "--width is no flag of this task: set 'width' in a file for --config" in capsys.readouterr().err

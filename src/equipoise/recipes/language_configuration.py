@@ -188,7 +188,8 @@ class GSM8K(PostTraining):
             name, _, rank = word.partition("=")
             if name not in LOADING or (name == "lora") != bool(re.fullmatch(r"[1-9]\d{0,3}", rank)):
                 known = "bf16, gradient_checkpointing, trust_remote_code, lora=RANK"
-                raise ValueError(f"load names '{word}'{nearest(word, LOADING)}; known: {known}")
+                hint = "" if name in LOADING else nearest(word, LOADING)
+                raise ValueError(f"load names '{word}'{hint}; known: {known}")
 
     @property
     def rank(self) -> int | None:
