@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
 ARGUMENTS ?=
-EXTRAS := dev,plots,tensorboard,language,docs
+EXTRAS := dev,diffusion,diffusers,language,plots,tensorboard,docs
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 

@@ -28,6 +28,12 @@ def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exact assignment of 1,000 points takes a second, which these tests do not need."""
+    monkeypatch.setattr("equipoise.diffusion.judge.PAIRS", 100)
+
+
 def trained(out: Path, prior: Path | None, *words: str) -> Path:
     more = [] if prior is None else ["--prior", str(prior)]
     assert main(["train", "gaussians25", *SMALL, *more, *words, "--out", str(out)]) == 0

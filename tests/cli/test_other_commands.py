@@ -12,7 +12,7 @@ import torch
 
 from equipoise.cli import main
 from equipoise.recipes import Hypergrid, Strings, demonstration, papers, train
-from equipoise.recipes.configuration import METHODS, LossName, from_mapping, to_mapping
+from equipoise.recipes.configuration import METHODS, LossName, Training, from_mapping, to_mapping
 from equipoise.recipes.strings import read_table
 
 TINY = ["--steps", "6", "--every", "2", "--batch", "4", "--hidden", "8"]
@@ -176,10 +176,13 @@ def test_the_demonstration_trains_judges_and_reports_and_goes_on_when_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("matplotlib")
-    short = tuple(
-        dataclasses.replace(part, config=dataclasses.replace(part.config, steps=4, every=2, hidden=(8,)))
-        for part in demonstration.PARTS
-    )
+    small = {"steps": 4, "every": 2, "hidden": (8,), "time_steps": 6, "prior_steps": 5}
+
+    def shortened(config: Training) -> Training:
+        names = {entry.name for entry in dataclasses.fields(config)} & set(small)
+        return dataclasses.replace(config, **{name: small[name] for name in names})
+
+    short = tuple(dataclasses.replace(part, config=shortened(part.config)) for part in demonstration.PARTS)
     monkeypatch.setattr(demonstration, "PARTS", short)
     out = tmp_path / "demo"
     shown = output(capsys, "demo", "--out", str(out))

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from equipoise.plots.canvas import png
+from equipoise.plots.images import image_grids
 from equipoise.plots.points import point_panels
 from equipoise.plots.records import reason
+from equipoise.recipes.digits import ImagesRun
 from equipoise.recipes.gaussians import PointsRun
 from equipoise.recipes.runs import StoredRun, open_run
 from equipoise.training.folder import write_whole
@@ -52,11 +54,23 @@ def points(runs: Mapping[str, StoredRun]) -> Figure | None:
     return point_panels(drawn, list(built.values())[-1].judge.mixture.means)
 
 
-def _drawn(run: PointsRun) -> Tensor:
-    objects = run.sampler.sample(1500, generator=generator(run.config.seed, "figures")).objects
+def images(runs: Mapping[str, StoredRun]) -> Figure | None:
+    """Of runs on images; last the exact target of the last run that has one."""
+    built = {label: run.built for label, run in runs.items() if isinstance(run.built, ImagesRun)}
+    if not built:
+        return None
+    drawn = {label: _drawn(run, 36) for label, run in built.items()}
+    tuned = [run for run in built.values() if run.judge.prior is not None]
+    if tuned:
+        drawn["prior x R^beta"] = tuned[-1].judge.target_images(36)
+    return image_grids(drawn, side=6, columns=4)
+
+
+def _drawn(run: PointsRun | ImagesRun, n: int = 1500) -> Tensor:
+    objects = run.sampler.sample(n, generator=generator(run.config.seed, "figures")).objects
     assert isinstance(objects, Tensor)
     return objects
 
 
-PICTURES: tuple[Callable[[Mapping[str, StoredRun]], Figure | None], ...] = (points,)
+PICTURES: tuple[Callable[[Mapping[str, StoredRun]], Figure | None], ...] = (points, images)
 """What is asked, in this order; a domain appends its own."""

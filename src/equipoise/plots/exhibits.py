@@ -17,9 +17,11 @@ from torch import Tensor
 from equipoise.contracts import Enumerable
 from equipoise.discrete.environments.hypergrid import Hypergrid
 from equipoise.plots import figures
+from equipoise.plots.images import image_grids
 from equipoise.plots.points import point_panels
 from equipoise.plots.records import RunRecord
 from equipoise.recipes.configuration import PATHS
+from equipoise.recipes.digits import ImagesRun
 from equipoise.recipes.discrete import DiscreteRun
 from equipoise.recipes.gaussians import PointsRun
 from equipoise.recipes.runs import StoredRun
@@ -188,6 +190,26 @@ def points(run: StoredRun) -> list[Exhibit]:
     return [Exhibit("points", "Samples", caption, figure, narrow)]
 
 
+def images(run: StoredRun) -> list[Exhibit]:
+    """Images of the prior, of the sampler, and of the exact target."""
+    built = run.built
+    if not isinstance(built, ImagesRun):
+        return []
+    noise, judge = generator(run.config.seed, "figures"), built.judge
+    drawn = {"sampler": built.sampler.sample(64, generator=noise).objects}
+    caption = "64 images that the sampler draws, seed fixed."
+    if judge.prior is not None:
+        before = judge.prior.sample(64, generator=noise).objects
+        drawn = {"prior": before, **drawn, "prior x R^beta": judge.target_images(64)}
+        caption = (
+            "64 images each, seed fixed: of the prior, of the sampler tuned from it, and of the exact target, drawn "
+            f"from the prior in proportion to the reward to the power {judge.beta:g}. A perfect sampler's could not be "
+            "told from the target's."
+        )
+    shown = {name: entry for name, entry in drawn.items() if isinstance(entry, Tensor)}
+    return [Exhibit("images", "Images", caption, image_grids(shown), image_grids(shown, columns=1))]
+
+
 def residuals(run: StoredRun) -> list[Exhibit]:
     """The residuals of trajectories drawn from the sampler itself, for each term of the loss that has them."""
     if not run.config.choices()[0]:  # a method without residuals
@@ -201,7 +223,7 @@ def residuals(run: StoredRun) -> list[Exhibit]:
     ]
 
 
-OFFERS: tuple[Callable[[StoredRun], list[Exhibit]], ...] = (distribution, points, residuals)
+OFFERS: tuple[Callable[[StoredRun], list[Exhibit]], ...] = (distribution, points, images, residuals)
 """What is asked of a run, in this order."""
 
 

@@ -78,10 +78,13 @@ OTHER_METHODS: dict[str, str] = {
     "dr_grpo": "GRPO without deviation, length mean and KL",
     "cispo": "GRPO's advantages, a token's ratio truncated and never silenced",
     "online_dpo": "the best response of a group preferred to its worst",
+    "classifier_guidance": "no training: the prior's steps moved along a noised classifier's gradient (images)",
+    "dps": "no training: the prior's steps moved along the reward's gradient at the denoised image (images)",
 }
 """Methods without a residual: they take neither --residual nor --log-z, and no --loss but the default."""
 
-BASELINES = tuple(name for name in OTHER_METHODS if name != "likelihood")
+GUIDANCE = ("classifier_guidance", "dps")
+BASELINES = tuple(name for name in OTHER_METHODS if name != "likelihood" and name not in GUIDANCE)
 """Methods of KL-regularised reinforcement learning."""
 
 PATHS = ("trajectory", "relative", "consistency")
@@ -120,8 +123,8 @@ class Training:
     """how far a trajectory is from balance"""
     loss: LossName = "reverse_kl"
     """divergence of the residual, named by what it minimises"""
-    order: float | None = None
-    """order of --loss alpha (1: reverse KL, 0: forward KL)"""
+    order: float | tuple[float, float] | None = None
+    """order of --loss alpha (1: reverse KL, 0: forward KL); two: from the first step to the last"""
     log_z: LogZName | None = None
     """estimator of log Z ('flow': the residual's own)"""
     source: SourceName = "on_policy"

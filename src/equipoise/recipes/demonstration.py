@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from equipoise.recipes.configuration import Hypergrid, Strings, Training
+from equipoise.recipes.diffusion_configuration import Gaussians25
 from equipoise.recipes.runs import StoredRun, continue_run, open_run, train
 from equipoise.training.folder import RunFolder
 
@@ -52,6 +53,11 @@ PARTS: tuple[Part, ...] = (
             hidden=(128, 128),
             learning_rate=1e-2,
         ),
+    ),
+    Part(
+        "posterior",
+        "a diffusion prior on 25 Gaussians, tuned to nine of them, unevenly weighed, by relative trajectory balance",
+        Gaussians25(steps=500, every=125, time_steps=40, prior_steps=4000, learning_rate=2e-3),
     ),
 )
 """The parts, in order; a domain adds its own at the end."""

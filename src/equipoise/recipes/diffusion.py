@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from equipoise.contracts import Behaviour, Reward, Source
 from equipoise.diffusion.sampler import DiffusionSampler
 from equipoise.objectives import partition
-from equipoise.recipes.choices import divergence_of, falling
+from equipoise.objectives.divergences import Divergence
+from equipoise.recipes.choices import annealed, divergence_of, falling, same_or_of
 from equipoise.recipes.diffusion_configuration import Diffusion
 from equipoise.sampling.given import Repeat
 from equipoise.sampling.replay import Replay
@@ -119,16 +120,12 @@ def prior_configuration(config: Diffusion, out: Path | None) -> Diffusion:
         source="on_policy",
         steps=config.prior_steps,
         every=config.prior_steps,
-        batch=PRIOR_BATCH,
-        learning_rate=PRIOR_RATE,
+        batch=config.prior_batch,
+        learning_rate=config.prior_rate,
         schedule="cosine",
         subsample=None,
         out=out,
     )
-
-
-PRIOR_BATCH, PRIOR_RATE = 512, 5e-3
-"""Of a prior's training: objects a step (each is noised to one step, so they are cheap), and the learning rate."""
 
 
 def _term(config: Diffusion, sampler: DiffusionSampler) -> tuple[Term, LogZ | None]:
@@ -152,9 +149,12 @@ def _term(config: Diffusion, sampler: DiffusionSampler) -> tuple[Term, LogZ | No
             return rl.dpok("dpok", source, sampler, beta=beta), None
     residual_name, log_z_name = config.choices()
     residual = consistency(1 / config.beta) if residual_name == "consistency" else RESIDUALS[residual_name]
-    loss = divergence_of(config)
-    log_z = partition.estimator(log_z_name, loss)
-    return balance("balance", source, sampler, residual, loss, log_z, beta=beta), log_z
+    learned = partition.estimator(log_z_name, divergence_of(config))
+
+    def term(loss: Divergence) -> Term:
+        return balance("balance", source, sampler, residual, loss, same_or_of(learned, log_z_name, loss), beta=beta)
+
+    return annealed(config, term), learned
 
 
 def _source(config: Diffusion, sampler: DiffusionSampler, reward: Reward) -> Source:

@@ -37,6 +37,9 @@ class Diffusion(Powered):
     clip: float = 0.2
     """how far PPO lets a step's ratio go from 1"""
 
+    # Of a prior's training, no flags: objects a step (each is noised to one step, so they are cheap), learning rate.
+    prior_batch, prior_rate = 512, 5e-3
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, least, most in (("noise", 0, 1e3), ("time_steps", 2, 10**5), ("prior_steps", 1, 10**9)):

@@ -14,12 +14,14 @@ from equipoise.discrete.judge import Judge, source_flow
 from equipoise.discrete.policies.mlp import MLP, Uniform
 from equipoise.discrete.sampler import DiscreteSampler
 from equipoise.objectives import partition
-from equipoise.recipes.choices import divergence_of, falling
+from equipoise.objectives.divergences import Divergence
+from equipoise.recipes.choices import annealed, divergence_of, falling, same_or_of
 from equipoise.recipes.configuration import Discrete
 from equipoise.sampling.replay import Replay
 from equipoise.sampling.rollouts import Rollouts
 from equipoise.training.balance import RESIDUALS, STATE_REWARD, LogZ, Residual, balance, sub_trajectory
 from equipoise.training.loop import Run
+from equipoise.training.terms import Term
 from equipoise.trajectories import Columns, Trajectories
 
 
@@ -88,8 +90,7 @@ def build(
     residual_name, log_z_name = config.choices()
     residual = sub_trajectory(decay=config.decay) if residual_name == "sub_trajectory" else RESIDUALS[residual_name]
     sampler = _sampler(config, environment, residual)
-    loss = divergence_of(config)
-    log_z = None if log_z_name == "flow" else partition.estimator(log_z_name, loss)
+    log_z = None if log_z_name == "flow" else partition.estimator(log_z_name, divergence_of(config))
     modules: dict[str, torch.nn.Module] = {"policy": sampler}
     if isinstance(log_z, torch.nn.Module):
         modules["log_z"] = log_z
@@ -99,13 +100,17 @@ def build(
         behaviour=_exploration(config),
         state_reward=_state_reward(reward, environment) if state_reward and STATE_REWARD in residual.needs else None,
     )
-    term = balance("balance", config.source, sampler, residual, loss, log_z, beta=lambda step, rows: config.beta)
+
+    def term(loss: Divergence) -> Term:
+        estimate = same_or_of(log_z, log_z_name, loss)
+        return balance("balance", config.source, sampler, residual, loss, estimate, beta=lambda step, rows: config.beta)
+
     judge = Judge(sampler, reward, config.beta, _log_z_now(config, sampler, reward, log_z, residual))
     rates = {"policy": config.learning_rate, "log_z": config.learning_rate_log_z}
     run = Run(
         modules=modules,
         learning_rate={name: falling(rates[name], config.schedule, config.steps) for name in modules},
-        terms=(term,),
+        terms=(annealed(config, term),),
         sources={config.source: source if config.source == "on_policy" else _replayed(source, sampler)},
         batch={config.source: config.batch},
         steps=config.steps,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.recipes.configuration import Training, nearest
+from equipoise.recipes.digits_experiments import FTB2026, RTB2024
 from equipoise.recipes.gaussians_experiments import DELEU2025, DELEU2025_FULL, DIVERGENCES
 
 
@@ -45,6 +46,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         "deleu2025-gaussians": DELEU2025,
         "deleu2025-gaussians-full": DELEU2025_FULL,
         "gaussians-divergences": DIVERGENCES,
+        "rtb2024-digits": RTB2024,
+        "ftb2026-digits": FTB2026,
     }.items()
 }
 """By the name that `equipoise reproduce` takes."""

@@ -21,7 +21,8 @@ from equipoise.language.tiny import texts_of
 from equipoise.language.verifiers import VERIFIERS, Verifier
 from equipoise.language.warm_up import answered, solutions
 from equipoise.objectives import partition
-from equipoise.recipes.choices import divergence_of, falling
+from equipoise.objectives.divergences import Divergence
+from equipoise.recipes.choices import annealed, divergence_of, falling, same_or_of
 from equipoise.recipes.configuration import nearest
 from equipoise.recipes.language_configuration import PostTraining
 from equipoise.recipes.rewards import own_function
@@ -209,10 +210,14 @@ def _term(config: PostTraining, sampler: LanguageModel, prompts: int) -> tuple[T
             needs = frozenset({"log_pf", "log_prior"})
             return rl.policy_gradient("ppo", source, sampler, rl.ppo(), needs=needs, beta=beta, weight=alpha), None
     residual, log_z_name = config.choices()
-    loss = divergence_of(config)
-    log_z: LogZ = _of_prompts(prompts) if log_z_name == "learned" else partition.estimator(log_z_name, loss)
-    made = balance("balance", source, sampler, RESIDUALS[residual], loss, log_z, beta=beta, temper=alpha)
-    return made, log_z
+    first = divergence_of(config)
+    log_z: LogZ = _of_prompts(prompts) if log_z_name == "learned" else partition.estimator(log_z_name, first)
+
+    def term(loss: Divergence) -> Term:
+        estimate = same_or_of(log_z, log_z_name, loss)
+        return balance("balance", source, sampler, RESIDUALS[residual], loss, estimate, beta=beta, temper=alpha)
+
+    return annealed(config, term), log_z
 
 
 def _of_prompts(prompts: int) -> partition.Conditional:

@@ -29,8 +29,8 @@ class PostTraining(Training):
     """a named method: of the balance family (fills in --residual and --log-z), or a baseline of post-training"""
     source: SourceName = "on_policy"
     """where responses come from: as they are delivered, or ('replay') from a store of each prompt's"""
-    order: Annotated[float | None, tyro.conf.Suppress] = None
-    """order of --loss alpha (1: reverse KL, 0: forward KL)"""
+    order: Annotated[float | tuple[float, float] | None, tyro.conf.Suppress] = None
+    """order of --loss alpha (1: reverse KL, 0: forward KL); two: from the first step to the last"""
     learning_rate_log_z: Annotated[float, tyro.conf.Suppress] = 0.1
     """of a learned log Z"""
     schedule: Schedule = "constant"

@@ -218,6 +218,27 @@ PAPERS: dict[str, Paper] = {
             2021,
             "2110.14168",
         ),
+        Paper(
+            "dhariwal2021diffusion",
+            "Dhariwal, Prafulla and Nichol, Alex",
+            "Diffusion Models Beat GANs on Image Synthesis",
+            2021,
+            "2105.05233",
+        ),
+        Paper(
+            "chung2023diffusion",
+            "Chung, Hyungjin and Kim, Jeongsol and McCann, Michael T. and Klasky, Marc L. and Ye, Jong Chul",
+            "Diffusion Posterior Sampling for General Noisy Inverse Problems",
+            2023,
+            "2209.14687",
+        ),
+        Paper(
+            "black2023training",
+            "Black, Kevin and Janner, Michael and Du, Yilun and Kostrikov, Ilya and Levine, Sergey",
+            "Training Diffusion Models with Reinforcement Learning",
+            2023,
+            "2305.13301",
+        ),
     )
 }
 
@@ -236,6 +257,8 @@ _METHODS: dict[str, tuple[str, ...]] = {
     "reinforce_weighted": ("deleu2025relative",),
     "ppo": ("schulman2017proximal",),
     "dpok": ("fan2023dpok",),
+    "classifier_guidance": ("dhariwal2021diffusion",),
+    "dps": ("chung2023diffusion",),
     "original": ("venkatraman2024amortizing", "deleu2025relative"),
     "tba": ("bartoldson2025trajectory",),
     "kimi": ("kimi2025scaling",),
@@ -249,6 +272,7 @@ _RESIDUALS = {residual: method for method, (residual, _) in reversed(METHODS.ite
 """The first method that has each residual."""
 
 _TASKS = {"hypergrid": ("bengio2021flow", "malkin2022trajectory"), "tfbind8": ("shen2023towards",), "strings": ()}
+_TASKS["digits"] = ("venkatraman2024amortizing", "ho2020denoising", "black2023training")
 _TASKS["gaussians25"] = ("venkatraman2024amortizing", "deleu2025relative")
 _TASKS |= {"arithmetic": ("bartoldson2025trajectory",), "gsm8k": ("bartoldson2025trajectory", "cobbe2021training")}
 
