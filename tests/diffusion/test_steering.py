@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -19,10 +21,9 @@ def linear(state: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
     return state @ TILT
 
 
-def steered(process: Process, log_reward: object = linear, strength: float = 1.0) -> Steered:
+def steered(process: Process, log_reward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = linear) -> Steered:
     torch.manual_seed(0)
-    assert callable(log_reward)
-    return Steered(DriftMLP(process, 2), process, log_reward, strength)
+    return Steered(DriftMLP(process, 2), process, log_reward)
 
 
 def test_at_the_start_it_is_the_exact_posterior_of_a_linear_log_reward() -> None:

@@ -69,8 +69,9 @@ class ImageJudge:
         `target_share_c` of prior x R^beta, with its standard error. `class_factor`: the largest ratio, either way up,
         of a target class's share to that; `class_total_variation`: half the sum of the differences of all. `frechet`:
         to real images of the target's classes; `frechet_floor`: of as many drawn from these themselves, with
-        replacement; `prior_frechet`: the prior's to all real images, mean over samples of that size. `diversity`: mean
-        of 1 - cosine over pairs, of the judge's features; `diversity_real`. `mean_log_reward`: E[log R].
+        replacement; `target_frechet`: of prior x R^beta; `prior_frechet`: the prior's to all real images, mean over
+        samples of that size. `diversity`: mean of 1 - cosine over pairs, of the judge's features; `diversity_real`.
+        `mean_log_reward`: E[log R].
         """
         drawn = self.drawn()
         images = drawn.objects
@@ -87,7 +88,7 @@ class ImageJudge:
         if self.prior is not None:
             found |= {"mean_log_reward": float(self.reward(images, None).mean())}
             found |= self._against_target(share) | self._bounds(drawn)
-            found["prior_frechet"] = self._prior_frechet
+            found |= {"prior_frechet": self._prior_frechet, "target_frechet": self._target_frechet}
         return found | {f"share_{digit}": value for digit, value in enumerate(share.tolist())}
 
     def drawn(self) -> Trajectories:
@@ -168,6 +169,10 @@ class ImageJudge:
         whole = [block for block in blocks if len(block) == self.points]
         real = self.judge.embed(self.images)
         return sum(frechet_distance(block, real) for block in whole) / len(whole)
+
+    @cached_property
+    def _target_frechet(self) -> float:
+        return frechet_distance(self.judge.embed(self.target_images(self.points)), self._real)
 
     def _generator(self, place: int) -> torch.Generator:
         return torch.Generator().manual_seed(1_000_003 * self.seed + place)

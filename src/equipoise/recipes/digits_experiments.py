@@ -13,6 +13,7 @@ FIGURES = {
     "class_factor": "worst class, factor",
     "class_total_variation": "classes, TV",
     "frechet": "Frechet",
+    "target_frechet": "target's Frechet",
     "prior_frechet": "prior's Frechet",
     "diversity": "diversity",
     "elbo": "ELBO",
