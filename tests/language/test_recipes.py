@@ -267,7 +267,6 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_made(settings: 
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"model": ""}, "give --model NAME"),
         ({"load": ("lora",)}, "load names 'lora'"),
         ({"load": ("bf61",)}, r"did you mean 'bf16'"),
         ({"tokens": 0}, "tokens 0"),
@@ -277,6 +276,12 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_made(settings: 
 def test_gsm8ks_settings_that_do_not_fit_are_refused(settings: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         gsm(**settings)
+
+
+def test_a_model_that_is_not_named_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give --model NAME"):
+        train(gsm(model="", out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_name_that_is_no_model_is_one_line(
@@ -293,7 +298,7 @@ def test_a_name_that_is_no_model_is_one_line(
 def test_a_subcommand_shows_at_most_25_flags(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.suppress(SystemExit):
         main(["train", task, "--help"])
-    shown = re.findall(r"^│ --[a-z]", capsys.readouterr().out, re.MULTILINE)
+    shown = re.findall(r"^[│ ] --[a-z]", capsys.readouterr().out, re.MULTILINE)
     assert 10 < len(shown) <= 25
 
 

@@ -84,8 +84,10 @@ OTHER_METHODS: dict[str, str] = {
 """Methods without a residual: they take neither --residual nor --log-z, and no --loss but the default."""
 
 GUIDANCE = ("classifier_guidance", "dps")
-BASELINES = tuple(name for name in OTHER_METHODS if name != "likelihood" and name not in GUIDANCE)
-"""Methods of KL-regularised reinforcement learning."""
+BASELINES = tuple(
+    name for name in typing.get_args(DiffusionMethod) if name in OTHER_METHODS and name not in ("likelihood", *GUIDANCE)
+)
+"""Methods of KL-regularised reinforcement learning that diffusion tasks offer."""
 
 PATHS = ("trajectory", "relative", "consistency")
 """Residuals of a whole trajectory, to which an estimate of log Z is added."""

@@ -34,6 +34,8 @@ def gsm8k(config: GSM8K, reward: Callable[..., Any] | None = None) -> LanguageRu
     Raises:
         ValueError: a model or data that cannot be loaded.
     """
+    if not config.model:  # here, so that a file for --config may leave it to the flag
+        raise ValueError("no model was named: give --model NAME, a folder or a hub name ('tiny' to try the recipe)")
     if config.model == "tiny":
         torch.set_num_threads(1)
     torch.manual_seed(config.seed)

@@ -178,8 +178,6 @@ class GSM8K(PostTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.model:
-            raise ValueError("no model was named: give --model NAME, a folder or a hub name ('tiny' to try the recipe)")
         if not 1 <= self.tokens <= 10**6 or (self.chunk is not None and self.chunk < 1):
             raise ValueError(f"tokens {self.tokens}, chunk {self.chunk}: at least 1 was expected of each")
         if "{question}" not in self.template:
