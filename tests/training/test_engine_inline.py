@@ -17,7 +17,9 @@ from equipoise.trajectories import from_bytes, to_bytes
 
 
 def test_a_grid_is_learned_from_trajectories_that_are_exactly_four_steps_old() -> None:
-    built = hypergrid(Hypergrid(side=8, steps=500, hidden=(64,), batch=32, method="vargrad", every=500))
+    """At this learning rate seeds 0 to 2 end between 0.067 and 0.077 from 0.7, on-policy and four steps old alike."""
+    config = Hypergrid(side=8, steps=250, hidden=(64,), batch=32, method="vargrad", every=250, learning_rate=5e-3)
+    built = hypergrid(config)
     run = built.run
     source = Delayed(run.sources["on_policy"], 4)
     run = dataclasses.replace(
@@ -25,8 +27,8 @@ def test_a_grid_is_learned_from_trajectories_that_are_exactly_four_steps_old() -
     )
     loop = Loop(run)
     before = built.evaluate()["total_variation"]
-    ages = [float(loop.advance()["staleness"]) for _ in range(500)]
-    assert ages == [float(min(step, 4)) for step in range(500)]
+    ages = [float(loop.advance()["staleness"]) for _ in range(250)]
+    assert ages == [float(min(step, 4)) for step in range(250)]
     assert built.evaluate()["total_variation"] < 0.25 * before
 
 
