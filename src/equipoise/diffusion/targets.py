@@ -94,7 +94,7 @@ def posterior_reward(points: Tensor) -> Tensor:
     Example:
         >>> import torch
         >>> posterior_reward(torch.tensor([[0.0, 0.0], [10.0, 10.0]])).round()
-        tensor([  1., -42.])
+        tensor([  1., -41.])
     """
     points = points.double()
     return (NINE.log_prob(points) - TWENTY_FIVE.log_prob(points)).float()
