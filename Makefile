@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
 ARGUMENTS ?=
-EXTRAS := dev,diffusion,diffusers,plots,tensorboard,docs
+EXTRAS := dev,diffusion,diffusers,language,plots,tensorboard,docs
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -25,7 +25,7 @@ help:
 $(BIN)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) torch==2.13.0
-	$(INSTALL) --editable '.[plots]'
+	$(INSTALL) --editable '.[plots,language]'
 	@touch $@
 
 $(BIN)/.developer: $(BIN)/.run

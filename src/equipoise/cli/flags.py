@@ -79,6 +79,7 @@ def _checked_words(kind: Any, words: Sequence[str]) -> list[str]:
     words = list(words)
     hints = typing.get_type_hints(kind)
     flags = {f"--{entry.name.replace('_', '-')}": entry.name for entry in dataclasses.fields(kind)}
+    hidden = _hidden(kind)
     for place, word in enumerate(words):
         if not word.startswith("--"):
             continue
@@ -86,6 +87,10 @@ def _checked_words(kind: Any, words: Sequence[str]) -> list[str]:
         flag = flag.replace("_", "-")
         if flag == "--help":
             continue
+        if flags.get(flag) in hidden:
+            raise UsageError(
+                f"{flag} is no flag of this task: set '{flags[flag]}' in a file for --config, or in Python"
+            )
         if flag not in flags:
             raise UsageError(f"unknown flag '{word.partition('=')[0]}'{nearest(flag, flags)}")
         apart = not value and place + 1 < len(words)
@@ -96,6 +101,12 @@ def _checked_words(kind: Any, words: Sequence[str]) -> list[str]:
         if choices:
             words[place + apart] = value if apart else f"{flag}={value}"
     return words
+
+
+def _hidden(kind: Any) -> set[str]:
+    """Settings that have no flag, so that the help stays short."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {name for name, hint in hints.items() if tyro.conf.Suppress in getattr(hint, "__metadata__", ())}
 
 
 def _choices(hint: Any) -> list[str]:

@@ -84,6 +84,43 @@ def ppo_clip(
     return torch.where(active, coefficient * ratio, 0.0)
 
 
+def ppo_surrogate(
+    coefficient: Tensor, log_pf: Tensor, log_behaviour: Tensor, *, clip: float = 0.2, clip_high: float | None = None
+) -> Tensor:
+    """loss = max(c rho, c clamp(rho, 1 - clip, 1 + clip_high)), whose gradient is `ppo_clip` times that of log_pf.
+
+    Source: Schulman et al., 2017, arXiv 1707.06347, eq. 7.
+
+    Args:
+        coefficient: Minus the advantage, of each trajectory, (batch,), or of each step, (batch, steps).
+        log_pf: Log-probability of each step under the trained model, (batch, steps), nats, with its gradient.
+        log_behaviour: The same under the policy that drew it, (batch, steps).
+        clip: How far below 1 a ratio may go, in (0, 1).
+        clip_high: How far above 1, > 0; as clip by default.
+
+    Returns:
+        The loss of each step, (batch, steps), differentiable in log_pf; c where nothing has moved.
+
+    Raises:
+        ValueError: As `ppo_clip`.
+
+    Example:
+        >>> import torch
+        >>> log_pf, log_behaviour = torch.tensor([[0.5, 0.9]]).log(), torch.tensor([[0.5, 0.5]]).log()
+        >>> ppo_surrogate(torch.tensor([-1.0]), log_pf, log_behaviour)
+        tensor([[-1.0000, -1.2000]])
+
+    Use it where a published loss is compared by its value; `ppo_clip` gives the same gradient without it. On steps
+    outside a trajectory it is c, not 0: mask it before summing.
+    """
+    active = ppo_clip(coefficient, log_pf, log_behaviour, clip=clip, clip_high=clip_high) != 0
+    (bounded,) = ratios(coefficient, log_pf, log_behaviour)[:1]
+    bounded = bounded.clamp(1 - clip, 1 + (clip if clip_high is None else clip_high))
+    log_pf, log_behaviour = grids({"log_pf": log_pf, "log_behaviour": log_behaviour.detach()})
+    per_step = coefficient.detach() if coefficient.ndim == 2 else coefficient.detach()[:, None]
+    return torch.where(active, per_step * (log_pf - log_behaviour).exp(), per_step * bounded)
+
+
 def cispo(coefficient: Tensor, log_pf: Tensor, log_behaviour: Tensor, *, ceiling: float = 8.0) -> Tensor:
     """coefficient of a step = c min(rho, ceiling), rho = exp(log_pf - log_behaviour): truncated, never silenced.
 

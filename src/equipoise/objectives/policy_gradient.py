@@ -15,7 +15,7 @@ from torch import Tensor
 
 from equipoise.objectives.arguments import grids, known, positive, real, rows, shaped
 from equipoise.objectives.groups import grouped
-from equipoise.objectives.importance import cispo, ppo_clip, self_normalised_weights
+from equipoise.objectives.importance import cispo, ppo_clip, ppo_surrogate, self_normalised_weights
 from equipoise.objectives.kl_terms import k1, k2, k3
 from equipoise.objectives.names import BASELINES
 from equipoise.objectives.partition import group_mean, leave_one_out, mean_reward
@@ -33,6 +33,7 @@ __all__ = [
     "off_policy",
     "original",
     "ppo_clip",
+    "ppo_surrogate",
     "reinforce_kl",
     "rloo",
     "self_normalised_weights",

@@ -116,6 +116,16 @@ CURVES = (
         "Exact mean of the reward under each run's sampler; dashed: under its target. A perfect sampler would end on "
         "its target's line: below it good objects are drawn too rarely, above it too often.",
     ),
+    Curve(
+        "sampled_accuracy",
+        "sampled_accuracy_prior",
+        False,
+        "Right answers by chance",
+        "Share of drawn responses to the test's problems that are right; dashed: that of the model with which "
+        "post-training began. A perfect sampler would end where its target does, which is below 1: the prior times "
+        "exp(score / alpha).",
+        "the model that it began with",
+    ),
 )
 """The learning curves, where the runs have their metrics."""
 
@@ -267,8 +277,8 @@ def _residual(run: StoredRun, term: Term) -> Tensor | None:
         conditions=getattr(source, "conditions", None),
         state_reward=getattr(source, "state_reward", None),
     )
-    noise = generator(run.config.seed, "figures")
-    drawn = term.sampler.renew(rollouts.draw(DRAWN, noise))
+    noise, each = generator(run.config.seed, "figures"), getattr(rollouts.conditions, "responses", 1)
+    drawn = term.sampler.renew(rollouts.draw(DRAWN // each * each, noise))
     scores = term.sampler.score(drawn, term.needs & term.sampler.offers, generator=noise)
     return term.loss(drawn, scores, run.loop.step).residual
 

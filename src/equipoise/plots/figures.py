@@ -27,6 +27,7 @@ LABELS = {
     "eubo": "evidence upper bound (nats)",
     "log_z": "log Z (nats)",
     "mean_reward": "mean reward",
+    "sampled_accuracy": "share of right responses",
     "mean_log_reward": "mean log-reward of a batch (nats)",
     "residual_mean_square": "mean squared residual (nats²)",
 }

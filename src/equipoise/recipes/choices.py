@@ -17,9 +17,14 @@ from equipoise.trajectories import Scores, Trajectories
 
 
 def falling(rate: float, schedule: str, steps: int) -> Callable[[int], float]:
-    """A learning rate by step: constant, or falling to 0 at the last step, linearly or as a cosine."""
+    """A learning rate by step: constant, or falling to 0: linearly, linearly in the second half, or as a cosine.
+
+    Source: of "wsd", warm-up, stable, decay: Hu et al., 2024, "MiniCPM", arXiv 2404.06395; here without the warm-up.
+    """
     if schedule == "constant":
         return lambda step: rate
+    if schedule == "wsd":
+        return lambda step: rate * min(1.0, 2 * (1 - step / steps))
     if schedule == "linear":
         return lambda step: rate * (1 - step / steps)
     return lambda step: rate * 0.5 * (1 + math.cos(math.pi * step / steps))

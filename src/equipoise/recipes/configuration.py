@@ -42,12 +42,14 @@ LossName = Literal[
 LogZName = Literal["learned", "group_mean", "leave_one_out", "mean_reward", "pairwise", "deviation", "flow"]
 SourceName = Literal["on_policy", "replay"]
 Backward = Literal["uniform", "learned"]
-Schedule = Literal["constant", "linear", "cosine"]
+Schedule = Literal["constant", "linear", "cosine", "wsd"]
 
 DiscreteMethod = Literal["tb", "vargrad", "db", "modified_db", "fl_db", "subtb", "fm", "rtb"]
 DiffusionMethod = Literal[
     "rtb", "trust_pcl", "vargrad", "tb", "likelihood", "reinforce", "reinforce_weighted", "ppo", "dpok", "original"
 ]
+
+LanguageMethod = Literal["tba", "rtb", "kimi", "reinforce", "rloo", "grpo", "dr_grpo", "ppo", "cispo", "online_dpo"]
 
 METHODS: dict[str, tuple[str, str]] = {
     "tb": ("trajectory", "learned"),
@@ -59,24 +61,33 @@ METHODS: dict[str, tuple[str, str]] = {
     "fm": ("flow_matching", "flow"),
     "rtb": ("relative", "learned"),
     "trust_pcl": ("consistency", "learned"),
+    "tba": ("relative", "group_mean"),
+    "kimi": ("relative", "mean_reward"),
 }
 """What each `--method` of the balance family fills in: the residual, and the estimator of log Z."""
 
 OTHER_METHODS: dict[str, str] = {
     "likelihood": "maximum likelihood on data: how a prior is made",
-    "reinforce": "REINFORCE on the reward with the KL to the prior in it",
+    "reinforce": "REINFORCE on the reward with the KL to the prior in it (language models: without)",
     "reinforce_weighted": "the same, weighted for who drew the trajectory",
     "ppo": "the same through PPO's clip, several updates a batch",
     "dpok": "REINFORCE on the reward, each step's KL in closed form",
     "original": "the first RTB code's baseline: reward R in place of log R, another optimum",
+    "rloo": "leave-one-out advantages, the KL of who drew it in the reward, a response's ratio clipped",
+    "grpo": "advantages over the group's deviation, PPO's clip by token, a k3 term",
+    "dr_grpo": "GRPO without deviation, length mean and KL",
+    "cispo": "GRPO's advantages, a token's ratio truncated and never silenced",
+    "online_dpo": "the best response of a group preferred to its worst",
     "classifier_guidance": "no training: the prior's steps moved along a noised classifier's gradient (images)",
     "dps": "no training: the prior's steps moved along the reward's gradient at the denoised image (images)",
 }
 """Methods without a residual: they take neither --residual nor --log-z, and no --loss but the default."""
 
 GUIDANCE = ("classifier_guidance", "dps")
-BASELINES = tuple(name for name in OTHER_METHODS if name != "likelihood" and name not in GUIDANCE)
-"""Methods of KL-regularised reinforcement learning."""
+BASELINES = tuple(
+    name for name in typing.get_args(DiffusionMethod) if name in OTHER_METHODS and name not in ("likelihood", *GUIDANCE)
+)
+"""Methods of KL-regularised reinforcement learning that diffusion tasks offer."""
 
 PATHS = ("trajectory", "relative", "consistency")
 """Residuals of a whole trajectory, to which an estimate of log Z is added."""
@@ -120,14 +131,12 @@ class Training:
     """estimator of log Z ('flow': the residual's own)"""
     source: SourceName = "on_policy"
     """where trajectories come from ('replay': half of each batch from the last 100,000 objects)"""
-    beta: float = 1.0
-    """exponent of the reward"""
     learning_rate: float = 1e-3
     """of the policy"""
     learning_rate_log_z: float = 0.1
     """of a learned log Z"""
     schedule: Schedule = "linear"
-    """how learning rates fall to 0"""
+    """how learning rates fall to 0 ('wsd': linearly in the second half)"""
     every: int = 500
     """steps between evaluations, log lines and checkpoints"""
     out: Path | None = None
@@ -169,7 +178,15 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Discrete(Training):
+class Powered(Training):
+    """The flags of tasks whose target is a power of the reward; others have a temperature in its place."""
+
+    beta: float = 1.0
+    """exponent of the reward"""
+
+
+@dataclass(frozen=True)
+class Discrete(Powered):
     """The flags of tasks whose objects are built step by step."""
 
     method: DiscreteMethod = "tb"

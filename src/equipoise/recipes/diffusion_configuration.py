@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from equipoise.recipes.configuration import BASELINES, METHODS, PATHS, DiffusionMethod, Training
+from equipoise.recipes.configuration import BASELINES, METHODS, PATHS, DiffusionMethod, Powered
 
 
 @dataclass(frozen=True)
-class Diffusion(Training):
+class Diffusion(Powered):
     """The flags of tasks that tune a diffusion model."""
 
     presets: ClassVar[Mapping[str, tuple[str, str]]] = {**METHODS, "vargrad": ("relative", "group_mean")}

@@ -159,6 +159,66 @@ PAPERS: dict[str, Paper] = {
             "2006.11239",
         ),
         Paper(
+            "bartoldson2025trajectory",
+            "Bartoldson, Brian R. and Venkatraman, Siddarth and Diffenderfer, James and Jain, Moksh and Ben-Nun, Tal "
+            "and Lee, Seanie and Kim, Minsu and Obando-Ceron, Johan and Bengio, Yoshua and Kailkhura, Bhavya",
+            "Trajectory Balance with Asynchrony: Decoupling Exploration and Learning for Fast, Scalable LLM "
+            "Post-Training",
+            2025,
+            "2503.18929",
+        ),
+        Paper(
+            "kimi2025scaling",
+            "{Kimi Team}",
+            "Kimi k1.5: Scaling Reinforcement Learning with LLMs",
+            2025,
+            "2501.12599",
+        ),
+        Paper(
+            "ahmadian2024back",
+            "Ahmadian, Arash and Cremer, Chris and Gall{\\'e}, Matthias and Fadaee, Marzieh and Kreutzer, Julia and "
+            'Pietquin, Olivier and {\\"U}st{\\"u}n, Ahmet and Hooker, Sara',
+            "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback in LLMs",
+            2024,
+            "2402.14740",
+        ),
+        Paper(
+            "shao2024deepseekmath",
+            "Shao, Zhihong and Wang, Peiyi and Zhu, Qihao and Xu, Runxin and Song, Junxiao and others",
+            "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models",
+            2024,
+            "2402.03300",
+        ),
+        Paper(
+            "liu2025understanding",
+            "Liu, Zichen and Chen, Changyu and Li, Wenjun and Qi, Penghui and Pang, Tianyu and Du, Chao and "
+            "Lee, Wee Sun and Lin, Min",
+            "Understanding R1-Zero-Like Training: A Critical Perspective",
+            2025,
+            "2503.20783",
+        ),
+        Paper(
+            "minimax2025m1",
+            "{MiniMax}",
+            "MiniMax-M1: Scaling Test-Time Compute Efficiently with Lightning Attention",
+            2025,
+            "2506.13585",
+        ),
+        Paper(
+            "guo2024direct",
+            "Guo, Shangmin and Zhang, Biao and Liu, Tianlin and Liu, Tianqi and Khalman, Misha and others",
+            "Direct Language Model Alignment from Online AI Feedback",
+            2024,
+            "2402.04792",
+        ),
+        Paper(
+            "cobbe2021training",
+            "Cobbe, Karl and Kosaraju, Vineet and Bavarian, Mohammad and Chen, Mark and Jun, Heewoo and others",
+            "Training Verifiers to Solve Math Word Problems",
+            2021,
+            "2110.14168",
+        ),
+        Paper(
             "dhariwal2021diffusion",
             "Dhariwal, Prafulla and Nichol, Alex",
             "Diffusion Models Beat GANs on Image Synthesis",
@@ -200,6 +260,13 @@ _METHODS: dict[str, tuple[str, ...]] = {
     "classifier_guidance": ("dhariwal2021diffusion",),
     "dps": ("chung2023diffusion",),
     "original": ("venkatraman2024amortizing", "deleu2025relative"),
+    "tba": ("bartoldson2025trajectory",),
+    "kimi": ("kimi2025scaling",),
+    "rloo": ("ahmadian2024back",),
+    "grpo": ("shao2024deepseekmath",),
+    "dr_grpo": ("liu2025understanding",),
+    "cispo": ("minimax2025m1",),
+    "online_dpo": ("guo2024direct",),
 }
 _RESIDUALS = {residual: method for method, (residual, _) in reversed(METHODS.items())}
 """The first method that has each residual."""
@@ -207,11 +274,13 @@ _RESIDUALS = {residual: method for method, (residual, _) in reversed(METHODS.ite
 _TASKS = {"hypergrid": ("bengio2021flow", "malkin2022trajectory"), "tfbind8": ("shen2023towards",), "strings": ()}
 _TASKS["digits"] = ("venkatraman2024amortizing", "ho2020denoising", "black2023training")
 _TASKS["gaussians25"] = ("venkatraman2024amortizing", "deleu2025relative")
+_TASKS |= {"arithmetic": ("bartoldson2025trajectory",), "gsm8k": ("bartoldson2025trajectory", "cobbe2021training")}
 
 
 def papers_of(*, task: str, method: str, residual: str, loss: str, log_z: str) -> list[Paper]:
     """The papers of a run's choices, each once."""
-    keys = [*_TASKS.get(task, ()), *_METHODS[_RESIDUALS.get(residual, method)]]
+    own = METHODS.get(method, (residual,))[0] == residual
+    keys = [*_TASKS.get(task, ()), *_METHODS[method if own else _RESIDUALS[residual]]]
     keys += ["fawkes2026ftb"] if loss != "reverse_kl" or log_z == "deviation" else []
     keys += ["hu2024beyond"] if loss == "shifted_cosh" else []
     keys += ["richter2020vargrad", "zhang2023robust"] if log_z == "group_mean" else []

@@ -18,7 +18,14 @@ from equipoise.trajectories import Columns
 def own_reward(name: str) -> Reward:
     """A user's reward, `module:function`: of (objects) or (objects, context), returning log R.
 
-    Modules are looked for in the present folder too.
+    Raises:
+        ValueError: no such module or function.
+    """
+    return wrapped(own_function(name))
+
+
+def own_function(name: str) -> Callable[..., Any]:
+    """A user's function, `module:function`. Modules are looked for in the present folder too.
 
     Raises:
         ValueError: no such module or function.
@@ -36,7 +43,7 @@ def own_reward(name: str) -> Reward:
         raise ValueError(f"reward '{name}' cannot be loaded: {error}") from error
     if not callable(function):
         raise ValueError(f"reward '{name}' is a {type(function).__name__}: a function of objects was expected")
-    return wrapped(function)
+    return function
 
 
 def wrapped(function: Callable[..., Any]) -> Reward:

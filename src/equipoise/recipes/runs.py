@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import subprocess
 import sys
@@ -48,6 +49,7 @@ def open_run(path: Path | str, *, reward: Callable[..., Tensor] | None = None) -
     path = Path(path)
     folder = RunFolder.open(path)
     name, config = read_config(path)
+    config = dataclasses.replace(config, out=path)  # where it lies now, which need not be where it was begun
     saved = folder.load() if folder.begun else None
     built = task(name).build(config, reward)
     loop = Loop(built.run)
@@ -89,7 +91,7 @@ def train(config: Training, *, reward: Callable[..., Tensor] | None = None) -> B
     """Trains a sampler; in the run folder `config.out` where that is given, else in memory.
 
     Args:
-        config: of a task: `Hypergrid`, `Strings`, `TFBind8`.
+        config: of a task: `Hypergrid`, `Strings`, `TFBind8`, `Arithmetic`, `GSM8K`.
         reward: a function of one's own in place of the configuration's: of objects, or of (objects, context),
             returning log R, (n,) floats. Of a module, it is found again when the run is opened; of a script, give it
             to `open_run` too.

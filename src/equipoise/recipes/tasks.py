@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from equipoise.recipes import configuration, diffusion_configuration, digits_configuration
+from equipoise.recipes import (
+    configuration,
+    diffusion_configuration,
+    digits_configuration,
+    language_configuration,
+)
 from equipoise.recipes.configuration import Training, nearest
 
 if TYPE_CHECKING:
@@ -66,8 +71,10 @@ class Task:
 
 
 TASKS: dict[str, Task] = {
+    "arithmetic": Task(language_configuration.Arithmetic, "equipoise.recipes.arithmetic:arithmetic"),
     "digits": Task(digits_configuration.Digits, "equipoise.recipes.digits:digits"),
     "gaussians25": Task(diffusion_configuration.Gaussians25, "equipoise.recipes.gaussians:gaussians25"),
+    "gsm8k": Task(language_configuration.GSM8K, "equipoise.recipes.gsm8k:gsm8k"),
     "hypergrid": Task(configuration.Hypergrid, "equipoise.recipes.hypergrid:hypergrid"),
     "strings": Task(configuration.Strings, "equipoise.recipes.strings:strings"),
     "tfbind8": Task(configuration.TFBind8, "equipoise.recipes.tfbind8:tfbind8"),

@@ -7,9 +7,8 @@ when it is full; a tree of sums draws groups in time logarithmic in their number
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +16,18 @@ import torch
 from torch import Tensor
 
 from equipoise.contracts import Sampler, Source
+from equipoise.sampling.rows import (
+    check_names,
+    columns_of,
+    digests_of,
+    fixed_columns,
+    last_places,
+    record_of,
+    split_digests,
+    steps_more,
+)
 from equipoise.sampling.store import Name, Slots, SumTree, leaves, nested
-from equipoise.trajectories import Columns, Fixed, Trajectories, concatenate
+from equipoise.trajectories import Fixed, Trajectories, concatenate
 
 Priority = Callable[[Trajectories, Tensor | None], Tensor]
 """(rows, residual) -> (n,), finite and not negative; the residual is None when rows are inserted, before any loss."""
@@ -151,7 +160,7 @@ class Replay:
         places = stored.nonzero()[:, 0]
         slots = trajectories.key[places] % self.capacity
         if len(places) and (self.priority is not uniform or (self.again is None and trajectories.fixed)):
-            last = places[_last(slots)]
+            last = places[last_places(slots)]
             self._renew(trajectories[last], None if residual is None else residual[last])
         key = torch.full_like(trajectories.key, -1)
         inner = self._slots.numbers(("inner_key",), slots)
@@ -194,7 +203,7 @@ class Replay:
     def _inserted(self, rows: Trajectories, n: int) -> Trajectories:
         """Stores rows of the inner source; the same rows with their keys."""
         _check_rows(rows, n, self.group_size)
-        digest = None if self._seen is None else _digests(rows.objects, rows.group)
+        digest = None if self._seen is None else digests_of(rows.objects, rows.group)
         new = torch.arange(n) if digest is None else self._unseen(digest)
         key = torch.full((n,), -1, dtype=torch.int64)
         key[new] = torch.arange(self.next_key, self.next_key + len(new))
@@ -209,9 +218,9 @@ class Replay:
 
     def _store(self, rows: Trajectories, more: dict[str, Tensor]) -> None:
         slots = rows.key % self.capacity
-        columns = _columns(rows, self.again is None) | more
-        _check_names(columns, self._slots.columns)
-        self._steps_more |= _steps_more(rows, columns)
+        columns = columns_of(rows, self.again is None) | more
+        check_names(columns, self._slots.columns)
+        self._steps_more |= steps_more(rows, columns)
         if self._seen is not None:
             self._seen.difference_update(self._digests_in(slots[slots < len(self)]))
         self._slots.write(slots, columns)
@@ -235,7 +244,7 @@ class Replay:
         steps = 0 if length is None else int(length.max())
         columns = self._slots.read(slots, widths={name: steps + more for name, more in self._steps_more.items()})
         age = torch.div(self.next_key - 1 - slots, self.capacity, rounding_mode="floor")
-        return _record(columns, slots + age * self.capacity, steps)
+        return record_of(columns, slots + age * self.capacity, steps)
 
     def _renew(self, rows: Trajectories, residual: Tensor | None) -> None:
         """Takes over priorities and fixed values of rows that are stored, no row twice."""
@@ -251,8 +260,8 @@ class Replay:
         held = self._slots.numbers(("fixed", name, "version"), slots)
         newer = kept.version + 1 > (0 if held is None else held)
         if newer.any():
-            columns = {"fixed": {name: _fixed_columns(Fixed(kept.value[newer], kept.version[newer]))}}
-            self._steps_more |= _steps_more(rows, columns)
+            columns = {"fixed": {name: fixed_columns(Fixed(kept.value[newer], kept.version[newer]))}}
+            self._steps_more |= steps_more(rows, columns)
             self._slots.amend(slots[newer], columns)
 
     def _priorities(self, rows: Trajectories, residual: Tensor | None) -> Tensor:
@@ -277,77 +286,13 @@ class Replay:
     def _unseen(self, digest: Tensor) -> Tensor:
         """Places of the rows whose object is not stored, each object once."""
         first: dict[bytes, int] = {}
-        for place, one in enumerate(_split(digest)):
+        for place, one in enumerate(split_digests(digest)):
             first.setdefault(one, place)
         return torch.tensor([place for one, place in first.items() if one not in (self._seen or ())], dtype=torch.int64)
 
     def _digests_in(self, slots: Tensor) -> list[bytes]:
         digest = self._slots.numbers(("digest",), slots)
-        return [] if digest is None else _split(digest)
-
-
-def _columns(rows: Trajectories, whole: bool) -> dict[str, Any]:
-    """A record as nested columns: end points alone, or all there is."""
-    columns = {"objects": rows.objects, "context": rows.context, "group": rows.group, "log_reward": rows.log_reward}
-    if not whole:
-        return columns
-    fixed = {name: _fixed_columns(kept) for name, kept in rows.fixed.items()}
-    return columns | {"path": rows.path, "length": rows.length, "version": rows.version, "fixed": fixed}
-
-
-def _fixed_columns(kept: Fixed) -> dict[str, Tensor]:
-    # A slot without a value reads as 0, which in the store stands for version -1, absent.
-    return {"value": kept.value, "version": kept.version + 1}
-
-
-def _record(columns: Mapping[str, Any], key: Tensor, steps: int) -> Trajectories:
-    zeros = torch.zeros_like(key)
-    fixed = columns.get("fixed", {})
-    return Trajectories(
-        path=columns.get("path", {}),
-        length=columns.get("length", zeros),
-        objects=columns["objects"],
-        context=columns["context"],
-        group=columns["group"],
-        log_reward=columns["log_reward"],
-        version=columns.get("version", zeros.clone()),
-        key=key,
-        fixed={name: Fixed(kept["value"], kept["version"] - 1) for name, kept in fixed.items()},
-        steps=steps,
-    )
-
-
-def _steps_more(rows: Trajectories, columns: Mapping[str, Any]) -> dict[Name, int]:
-    """By how much dimension 1 exceeds the steps, 0 or 1, for each column that has one."""
-    named = leaves({room: columns[room] for room in ("path", "fixed") if room in columns})
-    return {name: value.shape[1] - rows.steps for name, value in named if value.dim() > 1}
-
-
-def _last(ids: Tensor) -> Tensor:
-    """The place at which each distinct id stands last."""
-    distinct, inverse = ids.unique(return_inverse=True)
-    return torch.zeros_like(distinct).scatter_reduce_(0, inverse, torch.arange(len(ids)), "amax")
-
-
-def _digests(objects: Columns, group: Tensor) -> Tensor:
-    """(n, 16) bytes that tell each row's object and group; zeros at the end, which padding adds, do not count."""
-    columns = [_row_bytes(column) for _, column in leaves({"objects": objects, "group": group})]
-    rows = (b"".join(len(part).to_bytes(8, "little") + part for part in row) for row in zip(*columns, strict=True))
-    joined = b"".join(hashlib.blake2b(row, digest_size=16).digest() for row in rows)
-    return torch.frombuffer(bytearray(joined), dtype=torch.uint8).view(-1, 16)
-
-
-def _split(digest: Tensor) -> list[bytes]:
-    blob = digest.numpy().tobytes()
-    return [blob[start : start + 16] for start in range(0, len(blob), 16)]
-
-
-def _row_bytes(column: Any) -> list[bytes]:
-    if isinstance(column, tuple):
-        return [entry.encode("utf-8", "surrogatepass") for entry in column]
-    flat = column.reshape(len(column), math.prod(column.shape[1:])).contiguous().view(torch.uint8)
-    blob, width = flat.cpu().numpy().tobytes(), flat.shape[1]
-    return [blob[start : start + width].rstrip(b"\0") for start in range(0, len(blob), width)]
+        return [] if digest is None else split_digests(digest)
 
 
 def _check_arguments(fresh: float, capacity: int, group_size: int, distinct: bool) -> None:
@@ -370,12 +315,3 @@ def _check_rows(rows: Trajectories, n: int, group_size: int) -> None:
         first = int(broken.int().argmax()) * group_size
         shown, last = groups[first // group_size].tolist(), first + group_size - 1
         raise ValueError(f"rows {first} to {last} have the groups {shown}: one and the same was expected")
-
-
-def _check_names(columns: Mapping[str, Any], held: Mapping[Name, Any]) -> None:
-    """Rows hold the same columns at every insert; only fixed values may come later, or be absent."""
-    new = {name for name, _ in leaves(columns) if name[0] != "fixed"}
-    old = {name for name in held if name[0] != "fixed"}
-    if old and new != old:
-        shown = sorted(".".join(name) for name in new ^ old)
-        raise ValueError(f"the inner source's rows have other columns than the rows before: {', '.join(shown)}")

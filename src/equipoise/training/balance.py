@@ -144,8 +144,15 @@ def balance(
     *,
     beta: Callable[[int, Trajectories], float | Tensor] = lambda step, trajectories: 1.0,
     weight: Callable[[int], float] = lambda step: 1.0,
+    temper: Callable[[int], float] = lambda step: 1.0,
 ) -> Term:
-    """The four choices as one term.
+    """The four choices as one term: mean g(temper * residual) / temper, g the divergence's loss.
+
+    With temper = alpha = 1 / beta the gradient is in the unit of the score, whatever alpha: for the square, minus the
+    advantage (r - mean r) - alpha (KL - mean KL) of TBA, eq. 7, times that of log_pf; in the unit of the residual it
+    would grow as 1 / alpha. It also says at which residual, in score, the other divergences cease to be squares.
+
+    Source: Bartoldson et al., 2025, "Trajectory Balance with Asynchrony", arXiv 2503.18929, eq. 5 and 7.
 
     Groups with fewer than two distinct objects carry no information about a batch's own log Z: they are skipped, and
     counted in the metric `groups_skipped`.
@@ -159,6 +166,7 @@ def balance(
         log_z: a learned or conditional module, or a batch's own estimator; None for a residual with flows.
         beta: the reward's exponent, by step and trajectory, positive.
         weight: of the term, by step.
+        temper: what residuals are multiplied by, by step, positive. A learned log Z stays log Z.
 
     Raises:
         ValueError: a residual that needs a log Z without one, or one with flows that is given one; in the loss, a
@@ -171,10 +179,11 @@ def balance(
     def loss(trajectories: Trajectories, scores: Scores, step: int) -> Loss:
         target = _target(trajectories, residual, beta(step, trajectories))
         found = residual.function(scores, trajectories, target)
+        scale = temper(step)
         if log_z is not None:
-            return _partitioned(found, target, trajectories, divergence, log_z, residual.alpha)
+            return _partitioned(found, target, trajectories, divergence, log_z, residual.alpha, scale)
         residuals_, weights = found
-        value = (weights * divergence.loss(residuals_)).sum(1).mean()
+        value = (weights * divergence.loss(scale * residuals_)).sum(1).mean() / scale
         metrics = {} if residual.log_z is None else {"log_z": residual.log_z(scores, target).detach()}
         return Loss(value, (weights * residuals_).detach().sum(1), metrics)
 
@@ -188,6 +197,7 @@ def _partitioned(
     divergence: Divergence,
     log_z: LogZ,
     alpha: float,
+    scale: float,
 ) -> Loss:
     metrics = {}
     kept = None
@@ -196,13 +206,16 @@ def _partitioned(
         metrics["groups_skipped"] = skipped
         if skipped:
             log_ratio, target, trajectories = log_ratio[kept], target[kept], trajectories[kept]
-    constant = log_z(log_ratio, target, trajectories)
-    residual = log_ratio + constant
-    metrics["log_z"] = constant.detach().mean() / alpha
-    observed = residual.detach()
+    if isinstance(log_z, nn.Module):
+        constant = scale * log_z(log_ratio, target, trajectories)
+    else:  # the batch's own constant is that of the loss as it is, at the residual's scale
+        constant = log_z(scale * log_ratio, scale * target, trajectories)
+    residual = scale * log_ratio + constant
+    metrics["log_z"] = constant.detach().mean() / scale / alpha
+    observed = residual.detach() / scale
     if kept is not None and len(kept) != len(observed):
         observed = observed.new_zeros(len(kept)).masked_scatter(kept, observed)
-    return Loss(divergence.loss(residual).mean(), observed, metrics)
+    return Loss(divergence.loss(residual).mean() / scale, observed, metrics)
 
 
 def informative_groups(trajectories: Trajectories) -> tuple[Tensor, Tensor]:

@@ -124,6 +124,6 @@ class Progress:
             self.metric = f"{matters} {record[matters]:.4f}"
             self.bar.set_postfix_str(self.metric)
         if not self.terminal:
-            names = ("loss", "log_z", "total_variation", "mode_total_variation", "mean_reward")
+            names = ("loss", "log_z", "total_variation", "mode_total_variation", "mean_reward", "greedy_accuracy")
             shown = "  ".join(f"{name} {record[name]:.4g}" for name in names if name in record)
             print(f"step {record['step']}/{self.steps}  {shown}", file=sys.stderr, flush=True)
