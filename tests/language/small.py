@@ -55,9 +55,10 @@ def listed_sampler(*, seed: int = 0, width: int = 32, dtype: torch.dtype = torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        size = {"vocab_size": 4, "n_positions": 8, "n_embd": width, "n_layer": 1, "n_head": 2}
+        size: dict[str, Any] = {"vocab_size": 4, "n_positions": 8, "n_embd": width, "n_layer": 1, "n_head": 2}
         config = GPT2Config(**size, tie_word_embeddings=False, bos_token_id=None, eos_token_id=None)
-        model = GPT2LMHeadModel(config).to(dtype)
+        model: Any = GPT2LMHeadModel(config)
+        model.to(dtype)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.mul_(SPREAD if parameter.dim() > 1 and "ln" not in name else 1.0)

@@ -188,7 +188,8 @@ def test_an_end_token_that_a_tokenizer_adds_to_a_prompt_is_dropped() -> None:
         def __call__(self, texts: list[str]) -> dict[str, list[list[int]]]:
             return {"input_ids": [[5, 6, 1] for _ in texts]}
 
-    assert prompts(Ending(), ["12"])["prompt"].tolist() == [[5, 6]]
+    found = prompts(Ending(), ["12"])["prompt"]
+    assert isinstance(found, torch.Tensor) and found.tolist() == [[5, 6]]
 
 
 def test_characters_go_to_tokens_and_back() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,10 @@ def test_prompts_come_in_groups_whose_number_is_the_problems() -> None:
     listed = Prompts(TOKENIZER, addition(1), responses=4, first=1000)
     context, group = listed(12, generator())
     assert group.view(3, 4).eq(group.view(3, 4)[:, :1]).all() and len(group.unique()) == 3
-    assert [listed.problems[place - 1000].prompt for place in group.tolist()] == list(context["text"])
+    assert isinstance(context, Mapping)
+    texts = context["text"]
+    assert isinstance(texts, tuple)
+    assert [listed.problems[place - 1000].prompt for place in group.tolist()] == list(texts)
     with pytest.raises(ValueError, match="multiple of 4"):
         listed(6, generator())
     with pytest.raises(ValueError, match="there are 100"):
@@ -165,16 +169,10 @@ def test_a_reward_model_scores_prompt_and_response_whatever_stands_beside_them(t
     def classifier(labels: int) -> Path:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            config = Qwen2Config(
-                vocab_size=len(TOKENIZER),
-                hidden_size=16,
-                intermediate_size=32,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                num_key_value_heads=2,
-                num_labels=labels,
-                pad_token_id=0,
-            )
+            size: dict[str, Any] = {"vocab_size": len(TOKENIZER), "hidden_size": 16, "intermediate_size": 32}
+            heads: dict[str, Any] = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+            size["num_labels"] = labels
+            config = Qwen2Config(**size, **heads, pad_token_id=0)
             save(Qwen2ForSequenceClassification(config), TOKENIZER, tmp_path / str(labels))
         return tmp_path / str(labels)
 

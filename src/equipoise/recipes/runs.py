@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from equipoise.recipes.configuration import Training, from_mapping, to_mapping
 from equipoise.recipes.tasks import Built, task, task_of
@@ -35,7 +34,7 @@ class StoredRun:
     warnings: list[str]
 
 
-def open_run(path: Path | str, *, reward: Callable[..., Tensor] | None = None) -> StoredRun:
+def open_run(path: Path | str, *, reward: Callable[..., Any] | None = None) -> StoredRun:
     """Opens a run folder.
 
     Args:
@@ -87,14 +86,14 @@ def read_config(path: Path) -> tuple[str, Training]:
     return name, from_mapping(task(name).config, values)
 
 
-def train(config: Training, *, reward: Callable[..., Tensor] | None = None) -> Built:
+def train(config: Training, *, reward: Callable[..., Any] | None = None) -> Built:
     """Trains a sampler; in the run folder `config.out` where that is given, else in memory.
 
     Args:
         config: of a task: `Hypergrid`, `Strings`, `TFBind8`, `Arithmetic`, `GSM8K`.
         reward: a function of one's own in place of the configuration's: of objects, or of (objects, context),
-            returning log R, (n,) floats. Of a module, it is found again when the run is opened; of a script, give it
-            to `open_run` too.
+            returning log R, (n,) floats; of a language task, of texts. Of a module, it is found again when the run
+            is opened; of a script, give it to `open_run` too.
 
     Returns:
         The run: `evaluate()` gives its exact figures, `sampler.sample(...)` draws.
