@@ -79,7 +79,7 @@ def _checked_words(kind: Any, words: Sequence[str]) -> list[str]:
     words = list(words)
     hints = typing.get_type_hints(kind)
     flags = {f"--{entry.name.replace('_', '-')}": entry.name for entry in dataclasses.fields(kind)}
-    hidden = _hidden(kind)
+    unseen = hidden(kind)
     for place, word in enumerate(words):
         if not word.startswith("--"):
             continue
@@ -87,7 +87,7 @@ def _checked_words(kind: Any, words: Sequence[str]) -> list[str]:
         flag = flag.replace("_", "-")
         if flag == "--help":
             continue
-        if flags.get(flag) in hidden:
+        if flags.get(flag) in unseen:
             raise UsageError(
                 f"{flag} is no flag of this task: set '{flags[flag]}' in a file for --config, or in Python"
             )
@@ -103,7 +103,7 @@ def _checked_words(kind: Any, words: Sequence[str]) -> list[str]:
     return words
 
 
-def _hidden(kind: Any) -> set[str]:
+def hidden(kind: Any) -> set[str]:
     """Settings that have no flag, so that the help stays short."""
     hints = typing.get_type_hints(kind, include_extras=True)
     return {name for name, hint in hints.items() if tyro.conf.Suppress in getattr(hint, "__metadata__", ())}

@@ -10,9 +10,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from equipoise.cli.flags import UsageError, parse, parse_config, take
+from equipoise.cli.flags import UsageError, hidden, parse, parse_config, take
 from equipoise.cli.messages import warn
+from equipoise.recipes.configuration import Training
 from equipoise.recipes.tasks import TASKS, task
+
+ENGINE = ("engine", "searchers", "address")
+"""Flags of every task."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +35,28 @@ def train(words: list[str]) -> int:
     name, rest = words[0], words[1:]
     chosen = task(name)
     path, rest = take(rest, "--config")
+    engine, rest = _engine(chosen.config, rest)
     config = parse_config(
         chosen.config, rest, prog=f"equipoise train {name}", config=None if path is None else Path(path)
     )
-    config = dataclasses.replace(config, out=config.out or _next_free(name))
+    config = dataclasses.replace(config, out=config.out or _next_free(name), **engine)
     from equipoise.recipes.runs import train as run
 
     _conclude(run(config).evaluate(), config.out or Path())
     return 0
+
+
+def _engine(kind: type[Training], words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The flags of the engine that a task's help, which is full, leaves to the help of all tasks; and other words."""
+    found: dict[str, Any] = {}
+    for name in ENGINE:
+        if name in hidden(kind):
+            value, words = take(words, f"--{name}")
+            if value is not None:
+                found[name] = value
+    if not found.get("searchers", "1").isdigit():
+        raise UsageError(f"--searchers is '{found['searchers']}': a whole number was expected")
+    return {name: int(value) if name == "searchers" else value for name, value in found.items()}, words
 
 
 def resume(words: list[str]) -> int:
@@ -74,5 +92,7 @@ def _help() -> str:
     return (
         "usage: equipoise train TASK [flags] [--config FILE]\n\ntasks:\n" + "\n".join(lines) + "\n\n"
         "--config FILE starts from a run's config.yaml; flags override it.\n"
+        "--engine ray --searchers N runs N processes that draw beside the one that trains, on this machine\n"
+        "or, with --address ADDR, on a Ray cluster; what else it can be told is set in a file for --config.\n"
         "The flags of a task: equipoise train TASK --help"
     )

@@ -229,18 +229,25 @@ def _of_prompts(prompts: int) -> partition.Conditional:
 
 def _source(config: PostTraining, sampler: LanguageModel, reward: Reward, prompts: Prompts) -> Source:
     rollouts = Rollouts(sampler, reward, conditions=prompts)
+    if config.engine == "ray":  # the engine's own searchers take the place of the rollouts, and keep the journal
+        return rollouts if config.source == "on_policy" else _replayed(config, rollouts, None, None)
     several = config.searchers > 1
     engine = Searchers(rollouts, config.searchers, period=config.searchers, lag=config.lag) if several else None
     delivered: Source = engine or Delayed(rollouts, config.lag)
     if config.source == "on_policy":
         return delivered
+    journal = None if config.out is None else Journal(config.out / "journal")
+    return _replayed(config, delivered, config.searchers * config.batch, journal)
+
+
+def _replayed(config: PostTraining, inner: Source, fresh: int | None, journal: Journal | None) -> GroupReplay:
     return GroupReplay(
-        delivered,
+        inner,
         group_size=config.responses,
-        fresh=config.searchers * config.batch,
+        fresh=fresh,
         most_on_policy=config.most_on_policy,
         priority=_priority(config),
-        journal=None if config.out is None else Journal(config.out / "journal"),
+        journal=journal,
     )
 
 

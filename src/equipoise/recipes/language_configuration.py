@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from equipoise.recipes.configuration import LanguageMethod, Schedule, SourceName, Training, nearest
+from equipoise.recipes.configuration import Engine, LanguageMethod, Schedule, SourceName, Training, nearest
 
-Engine = Literal["inline"]
 Priority = Literal["uniform", "reward", "recency"]
 
 LOADING = ("bf16", "gradient_checkpointing", "trust_remote_code", "lora")
@@ -42,11 +41,12 @@ class PostTraining(Training):
     reference_reset: int = 0
     """steps after which the model becomes the new reference, again and again (0: never)"""
     engine: Engine = "inline"
-    """what runs searchers and trainer: 'inline', one process with a virtual clock"""
+    """what runs searchers and trainer: 'inline', one process with a virtual clock; 'ray', a process each"""
     lag: int = 0
-    """steps between drawing a response and training on it"""
+    """steps between drawing a response and training on it (ray: batches that may be drawn ahead)"""
     searchers: int = 1
-    """virtual searchers, which pull weights in turn; with --source replay each brings a batch a step"""
+    """searchers: virtual, pulling weights in turn, with --source replay each a batch a step; or processes (ray)"""
+    virtual: ClassVar[bool] = True
     most_on_policy: float = 0.5
     """replay: probability that a prompt's most recent responses are drawn"""
     priority: Priority = "uniform"
@@ -63,7 +63,8 @@ class PostTraining(Training):
                 raise ValueError(f"{name} is {getattr(self, name)}: a number from {least} to {most} was expected")
         if not 1 <= len(self.alpha) <= 2 or not all(1e-6 <= value <= 1e6 for value in self.alpha):
             raise ValueError(f"alpha is {self.alpha}: one temperature, or a first and a last one, was expected")
-        each = self.batch if self.source == "replay" else self.batch // self.searchers
+        whole = self.source == "replay" if self.engine == "inline" else not self.barrier
+        each = self.batch if whole else self.batch // self.searchers
         if self.batch % self.responses or each % self.responses or not each:
             raise ValueError(
                 f"batch {self.batch} of {self.responses} responses a prompt, {self.searchers} searchers: each "
@@ -154,9 +155,9 @@ class GSM8K(PostTraining):
     most_on_policy: float = 0.95
     """replay: probability that a prompt's most recent responses are drawn"""
     searchers: int = 3
-    """virtual searchers, which pull weights in turn; with --source replay each brings a batch a step"""
+    """searchers: virtual, pulling weights in turn, with --source replay each a batch a step; or processes (ray)"""
     lag: int = 1
-    """steps between drawing a response and training on it"""
+    """steps between drawing a response and training on it (ray: batches that may be drawn ahead)"""
     temperature: Annotated[float, tyro.conf.Suppress] = 0.7
     """divides the logits of policy and reference, in drawing and in the loss"""
     every: int = 100

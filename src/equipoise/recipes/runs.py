@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from equipoise.recipes.configuration import Training, from_mapping, to_mapping
+from equipoise.recipes.engines import run_of
 from equipoise.recipes.tasks import Built, task, task_of
 from equipoise.training.fit import Clock, fit
 from equipoise.training.folder import RunFolder, require_free
@@ -51,7 +52,7 @@ def open_run(path: Path | str, *, reward: Callable[..., Any] | None = None) -> S
     config = dataclasses.replace(config, out=path)  # where it lies now, which need not be where it was begun
     saved = folder.load() if folder.begun else None
     built = task(name).build(config, reward)
-    loop = Loop(built.run)
+    loop = Loop(run_of(name, config, built, reward))
     if saved is None:  # killed before its first checkpoint: it begins again
         warning = f"'{path}' has no checkpoint yet: its sampler is untrained"
         return StoredRun(folder, name, config, built, loop, {"step": 0, "metrics_bytes": 0}, [warning])
@@ -64,7 +65,7 @@ def open_run(path: Path | str, *, reward: Callable[..., Any] | None = None) -> S
 
 
 def continue_run(run: StoredRun) -> None:
-    """Trains an opened run to its end; it ends bit for bit where it would have."""
+    """Trains an opened run to its end; in one process, or with a barrier, it ends bit for bit where it would have."""
     if not run.folder.begun:
         run.built.prepare(run.folder.path)
     run.folder.cut_metrics(run.checkpoint["metrics_bytes"])
@@ -113,7 +114,7 @@ def train(config: Training, *, reward: Callable[..., Any] | None = None) -> Buil
     if config.out is not None:
         require_free(config.out)
     built = task(name).build(config, reward)
-    loop = Loop(built.run)
+    loop = Loop(run_of(name, config, built, reward))
     built.check()
     folder = None
     if config.out is not None:

@@ -36,22 +36,39 @@ class Journal:
         self.path = Path(path)
 
     def append(self, rows: Trajectories) -> int:
-        """Writes a record and waits for the disk; the offset after it."""
-        blob = to_bytes(rows)
+        """Writes a record and waits for the disk; the offset after it.
+
+        Raises:
+            OSError: the disk is full or not writable; the journal is as it was before.
+        """
+        return self.append_bytes(to_bytes(rows))
+
+    def append_bytes(self, blob: bytes) -> int:
+        """The same for a record that is bytes already."""
         head = _MARK + len(blob).to_bytes(8, "little") + hashlib.blake2b(blob, digest_size=16).digest()
-        new = not self.path.exists()
+        before = self.path.stat().st_size if self.path.exists() else None
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:
-            file.write(head + blob)
-            file.flush()
-            os.fsync(file.fileno())
-            offset = file.tell()
-        if new:
+        try:
+            with self.path.open("ab") as file:
+                file.write(head + blob)
+                file.flush()
+                os.fsync(file.fileno())
+                offset = file.tell()
+        except OSError:
+            if self.path.exists():  # half a record would hide all that is written after it
+                os.truncate(self.path, before or 0)
+            raise
+        if before is None:
             _sync_folder(self.path.parent)
         return offset
 
     def records(self, offset: int = 0) -> Iterator[tuple[Trajectories, int]]:
         """Every whole record from `offset` on, each with the offset after it."""
+        for blob, after in self.blobs(offset):
+            yield from_bytes(blob), after
+
+    def blobs(self, offset: int = 0) -> Iterator[tuple[bytes, int]]:
+        """The same records as the bytes that they are."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
@@ -61,7 +78,7 @@ class Journal:
                 blob = file.read(size)
                 if len(blob) < size or hashlib.blake2b(blob, digest_size=16).digest() != head[-16:]:
                     return
-                yield from_bytes(blob), file.tell()
+                yield blob, file.tell()
 
     def cut(self, offset: int) -> None:
         """Drops what lies beyond `offset`: for an engine that will draw it again."""
@@ -73,7 +90,7 @@ class Journal:
     @property
     def end(self) -> int:
         """The offset after the last whole record."""
-        return max((offset for _, offset in self.records()), default=0)
+        return max((offset for _, offset in self.blobs()), default=0)
 
 
 def _sync_folder(folder: Path) -> None:

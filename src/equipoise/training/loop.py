@@ -32,6 +32,7 @@ class Run:
         clip: largest norm of the gradient; None: unbounded.
         evaluate: exact or sampled figures of the present sampler, by name; changes nothing.
         after: called with the step after each (reference resets, target networks, publishing weights).
+        close: called once no more steps follow, whatever has happened (processes that an engine began).
     """
 
     modules: Mapping[str, nn.Module]
@@ -45,6 +46,7 @@ class Run:
     clip: float | None = None
     evaluate: Callable[[], dict[str, float]] = dict
     after: tuple[Callable[[int], None], ...] = field(default=())
+    close: Callable[[], None] = lambda: None
 
 
 class NotFinite(ValueError):
