@@ -146,14 +146,14 @@ class Buffer:
         """An order for a searcher that holds weights of version `held`; None: there is nothing to do yet."""
         tally = self.tallies.setdefault(searcher, Tally())
         now = self.clock()
+        for ticket, work in list(self.work.items()):  # it asks anew: what it had was lost with an answer or a crash
+            if work.searcher == searcher:
+                self.again.append((ticket, self.work.pop(ticket).noise))
         if self.version < 0 or self.line is None or self.failure or not (self.again or self.room > 0):
             tally.waits_since = now if tally.waits_since is None else tally.waits_since
             return None
         if tally.waits_since is not None:
             tally.idle, tally.waits_since = tally.idle + now - tally.waits_since, None
-        for ticket, work in list(self.work.items()):  # it asks anew: what it had was lost with an answer or a crash
-            if work.searcher == searcher:
-                self.again.append((ticket, self.work.pop(ticket).noise))
         if self.again:
             self.again.sort()
             ticket, noise = self.again.pop(0)

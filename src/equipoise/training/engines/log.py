@@ -61,8 +61,8 @@ class Log:
     def records(self, first: int = 0) -> Iterator[tuple[int, bytes]]:
         """Every record from number `first` on, with its number."""
         paths = self._paths()
-        ends = [int(path.name) for path in paths[1:]] + [self.count]
-        for path, end in zip(paths, ends, strict=True):
+        ends = [*(int(path.name) for path in paths[1:]), self.count]
+        for path, end in zip(paths, ends, strict=False):  # no file, no record
             if end > first:
                 for number, (blob, _) in enumerate(Journal(path).blobs(), int(path.name)):
                     if number >= first:

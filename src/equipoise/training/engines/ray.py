@@ -20,8 +20,18 @@ from typing import Any
 
 from equipoise.training.engines.settings import Settings
 
-STORE = 512 * 2**20
-"""Bytes of the shared memory in which weights lie."""
+STARTS = 3
+"""Times that a cluster is started anew on a machine so busy that Ray gives up on its own processes."""
+
+LOOPBACK: dict[str, Any] = {
+    "_node_ip_address": "127.0.0.1",
+    "include_dashboard": False,
+    "num_cpus": 1,  # the engine's processes ask for none: Ray would hold as many idle ones ready
+    "object_store_memory": 512 * 2**20,  # bytes, in which weights lie
+    # Nothing of ours is written to disk and read back by Ray.
+    "_system_config": {"automatic_object_spilling_enabled": False, "agent_register_timeout_ms": 180_000},
+}
+"""Of a cluster on this machine alone."""
 
 IN_A_ROW = 5
 """Deaths of a searcher without a delivery between, after which the run stops."""
@@ -43,7 +53,6 @@ def imported() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # a machine that is at work starts slowly
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -64,20 +73,15 @@ def reach(address: str) -> Any:
     shared: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "equipoise"}
     main = threading.current_thread() is threading.main_thread()
     held = signal.getsignal(signal.SIGTERM)
-    try:
-        if address:
-            ray.init(address=address, **shared)
-        else:
-            ray.init(
-                _node_ip_address="127.0.0.1",
-                include_dashboard=False,
-                object_store_memory=STORE,
-                _system_config={"automatic_object_spilling_enabled": False},
-                **shared,
-            )
-    except Exception as error:  # Ray raises the class itself where a process of its own does not come up
-        where = f"no Ray cluster answers at '{address}'" if address else "Ray cannot be started"
-        raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
+    for attempt in range(1 if address else STARTS):
+        try:
+            ray.init(address=address, **shared) if address else ray.init(**LOOPBACK, **shared)
+            break
+        except Exception as error:  # Ray raises the class itself where a process of its own does not come up in time
+            ray.shutdown()
+            if address or attempt + 1 == STARTS:
+                where = f"no Ray cluster answers at '{address}'" if address else "Ray cannot be started"
+                raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
     if main:
         signal.signal(signal.SIGTERM, held)  # Ray takes it; the loop finishes its step and saves
     return ray
