@@ -126,6 +126,39 @@ CURVES = (
         "exp(score / alpha).",
         "the model that it began with",
     ),
+    Curve(
+        "staleness",
+        "kl_behaviour",
+        False,
+        "Staleness",
+        "Mean age in steps of the rows of each record's batch; dashed: the last KL from who drew a batch to the model. On-policy "
+        "training has age 0.",
+        "last KL to the drawers, nats",
+    ),
+    Curve(
+        "queue",
+        None,
+        False,
+        "Queue",
+        "Batches that were delivered and not yet trained on. A queue that stays full waits for the learner; one that "
+        "stays empty for searchers.",
+    ),
+    Curve(
+        "searcher_rows_per_second",
+        None,
+        False,
+        "Searchers' rate",
+        "Trajectories that all searchers delivered in a second.",
+    ),
+    Curve(
+        "learner_idle",
+        "searchers_idle",
+        False,
+        "Idle time",
+        "Share of the time in which the learner waited for searchers; dashed: the last share in which searchers waited for "
+        "leave to draw. What waits most is not what limits the run.",
+        "searchers, at the end",
+    ),
 )
 """The learning curves, where the runs have their metrics."""
 
