@@ -120,9 +120,7 @@ def test_a_hung_searcher_is_named_and_replaced(tmp_path: Path, capfd: pytest.Cap
         "        time.sleep(10_000)\n"
         "    return -objects.sum(1).float()\n"
     )
-    config = dataclasses.replace(
-        GRID, engine="ray", patience=8.0, reward="hanging:reward", out=tmp_path / "run", dim=2
-    )
+    config = dataclasses.replace(GRID, engine="ray", patience=8.0, reward="hanging:reward", out=tmp_path / "run", dim=2)
     run = subprocess.run(
         [sys.executable, "-c", f"from equipoise.recipes import *\nfrom pathlib import Path\ntrain({config!r})".replace(
             "PosixPath", "Path")],

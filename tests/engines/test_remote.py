@@ -17,9 +17,7 @@ from equipoise.recipes.language_configuration import Arithmetic
 from equipoise.trajectories import from_bytes, to_bytes
 
 GRID = Hypergrid(side=8, steps=12, every=12, hidden=(16,), batch=16, epsilon=0.1)
-SUMS = Arithmetic(
-    steps=4, every=4, batch=8, responses=4, width=16, warm_up=0.0, judged=20, reference_reset=2
-)
+SUMS = Arithmetic(steps=4, every=4, batch=8, responses=4, width=16, warm_up=0.0, judged=20, reference_reset=2)
 
 
 def parameters(loop_modules: dict[str, torch.nn.Module]) -> list[torch.Tensor]:
@@ -110,7 +108,7 @@ def test_what_a_searchers_reward_says_stops_the_run_with_one_line(monkeypatch: p
 
 
 def test_figures_say_what_waits_and_who() -> None:
-    loop, begun = loop_of(dataclasses.replace(GRID, engine="ray", searchers=2, lag=2))
+    loop, _ = loop_of(dataclasses.replace(GRID, engine="ray", searchers=2, lag=2))
     assert "queue" not in loop.run.evaluate()
     metrics(loop, 2)
     loop.run.evaluate()

@@ -25,6 +25,7 @@ FIGURES: tuple[tuple[str, Callable[[Mapping[str, Any]], str | None]], ...] = (
     ("off modes", lambda last: _shown(last, "off_mode_mass")),
     ("Wasserstein (floor)", lambda last: _beside(last, "wasserstein2", "wasserstein2_floor")),
     ("ELBO (EUBO), nats", lambda last: _beside(last, "elbo", "eubo")),
+    ("learner idle (searchers)", lambda last: _beside(last, "learner_idle", "searchers_idle")),
 )
 """Columns of the table of runs, by what a run's last record has; one that no run has is left out."""
 

@@ -183,7 +183,9 @@ class Training:
     def _check_engine(self) -> None:
         if self.engine == "ray":
             if self.barrier and self.batch % self.searchers:
-                raise ValueError(f"batch {self.batch} by {self.searchers} searchers with a barrier: a multiple is expected")
+                raise ValueError(
+                    f"batch {self.batch} by {self.searchers} searchers with a barrier: a multiple is expected"
+                )
             return
         if self.address or self.barrier or self.reward_workers:
             raise ValueError("address, barrier and reward_workers go with --engine ray")

@@ -130,9 +130,7 @@ class SearcherActor:
             self.held = order.version
         blob = drawn(rollouts, order, self.called["seed"], self.called["source"])
         seconds = time.monotonic() - begun
-        steadily(
-            ray, lambda: self.buffer.deliver.remote(self.number, order.ticket, order.rows, blob, seconds)
-        )
+        steadily(ray, lambda: self.buffer.deliver.remote(self.number, order.ticket, order.rows, blob, seconds))
 
 
 class RewardActor:

@@ -48,9 +48,9 @@ class Remote:
     """A source that takes what searchers deliver.
 
     Processes begin with the first draw, so that a run can be opened and judged without them. A draw waits for one
-    delivery of n rows; with a barrier for one of n / searchers rows of each searcher, drawn with the weights of now. With
-    a barrier and one searcher the generator goes to the searcher and comes back, and the batch is what `Rollouts` would
-    have drawn, bit for bit.
+    delivery of n rows; with a barrier for one of n / searchers rows of each searcher, drawn with the weights of now.
+    With a barrier and one searcher the generator goes to the searcher and comes back, and the batch is what `Rollouts`
+    would have drawn, bit for bit.
 
     What was delivered and not yet taken at a checkpoint is in the buffer's log, and is taken after a resume; with a
     barrier it is drawn again.
