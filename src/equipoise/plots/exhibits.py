@@ -131,9 +131,9 @@ CURVES = (
         "kl_behaviour",
         False,
         "Staleness",
-        "Mean age in steps of the rows of each record's batch; dashed: the last KL from who drew a batch to the model. On-policy "
-        "training has age 0.",
-        "last KL to the drawers, nats",
+        "Mean age in steps of the rows of each record's batch; dashed: the KL, in nats, from who drew the batch to the "
+        "model, at the end. On-policy training has age 0.",
+        "KL from who drew, at the end",
     ),
     Curve(
         "queue",
@@ -155,8 +155,8 @@ CURVES = (
         "searchers_idle",
         False,
         "Idle time",
-        "Share of the time in which the learner waited for searchers; dashed: the last share in which searchers waited for "
-        "leave to draw. What waits most is not what limits the run.",
+        "Share of the time in which the learner waited for searchers; dashed: the last share in which searchers "
+        "waited for leave to draw. What waits most is not what limits the run.",
         "searchers, at the end",
     ),
 )

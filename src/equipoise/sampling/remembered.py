@@ -25,8 +25,8 @@ _ENTRY = struct.Struct("<16sdI")
 class Remembered:
     """A reward that is asked once for each object and context, in this run and the next ones of the folder.
 
-    Entries are 28 bytes in a file (a digest of object and context, the log-reward, a checksum), appended after each call;
-    what a crash cut short is dropped when the file is opened.
+    Entries are 28 bytes in a file (a digest of object and context, the log-reward, a checksum), appended after each
+    call; what a crash cut short is dropped when the file is opened.
 
     Args:
         reward: is asked for what is not known yet, in one call.
@@ -42,8 +42,10 @@ class Remembered:
         ...     asked.append(len(objects))
         ...     return objects[:, 0].float()
         >>> remembered = Remembered(reward)
-        >>> remembered(torch.tensor([[1], [2], [1]]), None).tolist(), remembered(torch.tensor([[2], [3]]), None).tolist()
-        ([1.0, 2.0, 1.0], [2.0, 3.0])
+        >>> remembered(torch.tensor([[1], [2], [1]]), None).tolist()
+        [1.0, 2.0, 1.0]
+        >>> remembered(torch.tensor([[2], [3]]), None).tolist()
+        [2.0, 3.0]
         >>> asked
         [2, 1]
 
@@ -107,7 +109,7 @@ def patiently(
     sleep: Callable[[float], None] = time.sleep,
     before: Callable[[Exception], None] = lambda error: None,
 ) -> Answer:
-    """The answer of a call that may fail: asked up to `attempts` times, after pauses that double from `first` to `most`.
+    """The answer of a call that may fail: asked up to `attempts` times, after pauses that double.
 
     Args:
         call: is asked.

@@ -1,1 +1,1 @@
-"""Engines: what runs searchers and learner apart. The plain parts know nothing of Ray; only `ray.py` and its actors do."""
+"""Engines that run searchers and learner apart. Only `ray.py` and `actors.py` know of Ray; the other parts are plain."""

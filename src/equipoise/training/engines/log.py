@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from equipoise.sampling.journal import Journal
@@ -41,10 +42,10 @@ class Log:
             if int(path.name) != self.count:
                 path.unlink()
                 continue
-            journal, end = Journal(path), 0
-            for _, end in journal.blobs():
-                self.count += 1
-            journal.cut(end)
+            journal = Journal(path)
+            ends = [end for _, end in journal.blobs()]
+            self.count += len(ends)
+            journal.cut(ends[-1] if ends else 0)
 
     def append(self, blob: bytes) -> int:
         """Writes a record and waits for the disk; its number.
@@ -71,7 +72,7 @@ class Log:
     def release(self, first: int) -> None:
         """Removes the segments all of whose records have numbers below `first`."""
         paths = self._paths()
-        for path, after in zip(paths, paths[1:], strict=False):
+        for path, after in pairwise(paths):
             if int(after.name) > first:
                 break
             path.unlink()
