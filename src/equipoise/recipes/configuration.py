@@ -12,9 +12,9 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
-import tyro
+from equipoise.recipes.engine_configuration import Processes
 
 ResidualName = Literal[
     "trajectory",
@@ -45,7 +45,6 @@ LogZName = Literal["learned", "group_mean", "leave_one_out", "mean_reward", "pai
 SourceName = Literal["on_policy", "replay"]
 Backward = Literal["uniform", "learned"]
 Schedule = Literal["constant", "linear", "cosine", "wsd"]
-Engine = Literal["inline", "ray"]
 
 DiscreteMethod = Literal["tb", "vargrad", "db", "modified_db", "fl_db", "subtb", "fm", "rtb"]
 DiffusionMethod = Literal[
@@ -117,7 +116,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(Processes):
     """The flags of every task."""
 
     presets: ClassVar[Mapping[str, tuple[str, str]]] = METHODS
@@ -150,26 +149,6 @@ class Training:
     """steps between evaluations, log lines and checkpoints"""
     out: Path | None = None
     """run folder (default: the next free one under runs/)"""
-    engine: Annotated[Engine, tyro.conf.Suppress] = "inline"
-    """what runs searchers and trainer: 'inline', one process; 'ray', processes of this machine or of a cluster"""
-    searchers: Annotated[int, tyro.conf.Suppress] = 1
-    """ray: processes that draw"""
-    address: Annotated[str, tyro.conf.Suppress] = ""
-    """ray: of a cluster (default: one is started on this machine, on the loopback alone)"""
-    lag: Annotated[int, tyro.conf.Suppress] = 0
-    """ray: batches that may be drawn ahead, about the largest staleness (0: as many as searchers)"""
-    barrier: Annotated[bool, tyro.conf.Suppress] = False
-    """ray: all searchers draw a part of each batch with the weights of its step, and nothing meanwhile"""
-    patience: Annotated[float, tyro.conf.Suppress] = 600.0
-    """ray: seconds at one batch after which a searcher counts as hung, and is replaced"""
-    reward_workers: Annotated[int, tyro.conf.Suppress] = 0
-    """ray: processes that call the reward, each object once, kept on disk (0: searchers call it)"""
-    reward_timeout: Annotated[float, tyro.conf.Suppress] = 60.0
-    """ray: seconds that such a call may take"""
-    reward_attempts: Annotated[int, tyro.conf.Suppress] = 4
-    """ray: calls of a reward that fails or does not answer, before the run stops"""
-
-    virtual: ClassVar[bool] = False  # whether engine 'inline' has virtual searchers and a lag
 
     def __post_init__(self) -> None:
         check(self)
@@ -178,19 +157,7 @@ class Training:
                 raise ValueError(f"{name} is {getattr(self, name)}: a number from {least} to {most} was expected")
         if (self.loss == "alpha") != (self.order is not None):
             raise ValueError("--order goes with --loss alpha, and --loss alpha needs it: for example --order 0.5")
-        self._check_engine()
-
-    def _check_engine(self) -> None:
-        if self.engine == "ray":
-            if self.barrier and self.batch % self.searchers:
-                raise ValueError(
-                    f"batch {self.batch} by {self.searchers} searchers with a barrier: a multiple is expected"
-                )
-            return
-        if self.address or self.barrier or self.reward_workers:
-            raise ValueError("address, barrier and reward_workers go with --engine ray")
-        if not self.virtual and (self.searchers > 1 or self.lag):
-            raise ValueError(f"searchers {self.searchers}, lag {self.lag}: this task has them with --engine ray alone")
+        self.check_engine(self.batch)
 
     def choices(self) -> tuple[str, str]:
         """The residual and the estimator of log Z, the method's where they are not given; "" where it has none."""

@@ -9,7 +9,8 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from equipoise.recipes.configuration import Engine, LanguageMethod, Schedule, SourceName, Training, nearest
+from equipoise.recipes.configuration import LanguageMethod, Schedule, SourceName, Training, nearest
+from equipoise.recipes.engine_configuration import Engine
 
 Priority = Literal["uniform", "reward", "recency"]
 

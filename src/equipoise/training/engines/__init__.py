@@ -1,1 +1,1 @@
-"""Engines that run searchers and learner apart. Only `ray.py` and `actors.py` know of Ray; the other parts are plain."""
+"""Engines that run searchers and learner apart. Only `ray.py` and `actors.py` know of Ray; other parts are plain."""
