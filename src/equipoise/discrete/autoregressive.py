@@ -8,12 +8,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from equipoise.contracts import ON_POLICY, Behaviour, Environment
+from equipoise.contracts import ON_POLICY, Behaviour, Environment, require_both, require_offered
 from equipoise.discrete.choices import NETWORK, choose, forward_scores, log_choice, require_discrete, uniforms
 from equipoise.discrete.policies.mlp import Uniform
 from equipoise.discrete.policies.transformer import CausalTransformer
 from equipoise.discrete.sampler import DiscreteSampler
-from equipoise.trajectories import Columns, Fixed, Scores, Trajectories
+from equipoise.trajectories import Columns, Scores, Trajectories
 
 
 class Appending(Environment, Protocol):
@@ -93,8 +93,7 @@ class AutoregressiveSampler(DiscreteSampler):
             ValueError: a behaviour with noise, which discrete actions cannot honour; `keep` without `start`.
         """
         require_discrete(behaviour)
-        if (start is None) != (keep is None):
-            raise ValueError("give both 'start' and 'keep', or neither")
+        require_both(start, keep)
         horizon = self.environment.horizon
         noises = uniforms(horizon, n, generator)
         actions, length = torch.zeros((n, horizon), dtype=torch.int64), torch.full((n,), horizon)
@@ -130,16 +129,6 @@ class AutoregressiveSampler(DiscreteSampler):
         version = self.version.expand(len(ends)).clone()
         return replace(ends, path={"action": action}, length=length, version=version, fixed={}, steps=steps)
 
-    def renew(self, trajectories: Trajectories) -> Trajectories:
-        """Fills `fixed["log_prior"]` where it is absent or of another version of the prior."""
-        held = trajectories.fixed.get("log_prior")
-        current = self.prior_version.expand(len(trajectories)).clone()
-        if self.prior is None or (held is not None and torch.equal(held.version, current)):
-            return trajectories
-        rows = _Steps(trajectories)
-        value = log_choice(torch.zeros(()), self._allowed[rows.place], rows.action)
-        return replace(trajectories, fixed={**trajectories.fixed, "log_prior": Fixed(rows.scatter(value), current)})
-
     def score(
         self, trajectories: Trajectories, needs: frozenset[str], *, generator: torch.Generator | None = None
     ) -> Scores:
@@ -148,8 +137,7 @@ class AutoregressiveSampler(DiscreteSampler):
         Raises:
             ValueError: a need that this sampler does not offer.
         """
-        if needs - self.offers:
-            raise ValueError(f"this sampler offers {sorted(self.offers)}, not {sorted(needs - self.offers)}")
+        require_offered(self, needs)
         rows = _Steps(trajectories)
         found: dict[str, Tensor] = {}
         if needs & NETWORK or "log_inflow" in needs:
@@ -187,6 +175,11 @@ class AutoregressiveSampler(DiscreteSampler):
         elif "log_flow" in self.offers:
             found["log_flow"] = heads["flow"][last]
         return found
+
+    def _log_prior(self, trajectories: Trajectories) -> Tensor:
+        """log-probability of each step under the uniform prior, (n, steps)."""
+        rows = _Steps(trajectories)
+        return rows.scatter(log_choice(torch.zeros(()), self._allowed[rows.place], rows.action))
 
     def _heads(self) -> frozenset[str]:
         return frozenset(self.policy.heads)

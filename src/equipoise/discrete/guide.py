@@ -12,7 +12,6 @@ Source: Shen et al. 2023, "Towards understanding and improving GFlowNet training
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,10 +19,8 @@ from torch import Tensor
 
 from equipoise.contracts import Enumerable, Source
 from equipoise.discrete.parts import Parts, parts
-from equipoise.trajectories import Fixed, Trajectories
-
-GUIDE = "log_guide"
-"""The fixed value (n, steps): log-probability of each step of a path under the guide to its object."""
+from equipoise.sampling.fixed import GUIDE, with_fixed, without_fixed
+from equipoise.trajectories import Trajectories
 
 
 class SubstructureGuide:
@@ -159,12 +156,11 @@ class Guided:
         held = parts(self.guide.environment, ends)
         self.guide.add(ends, drawn.log_reward, held)
         value = self.guide.log_probability(drawn, held).float()
-        return replace(drawn, fixed={**drawn.fixed, GUIDE: Fixed(value, torch.zeros(n, dtype=torch.int64))})
+        return with_fixed(drawn, GUIDE, value)
 
     def observe(self, trajectories: Trajectories, residual: Tensor | None) -> None:
         """The inner source is told, of all but the guide."""
-        fixed = {name: kept for name, kept in trajectories.fixed.items() if name != GUIDE}
-        self.inner.observe(replace(trajectories, fixed=fixed), residual)
+        self.inner.observe(without_fixed(trajectories, GUIDE), residual)
 
     def state_dict(self) -> dict[str, Any]:
         """The inner source's state, and the table."""

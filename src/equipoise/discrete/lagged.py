@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from equipoise.contracts import Source
 from equipoise.discrete.sampler import DiscreteSampler
-from equipoise.trajectories import Fixed, Trajectories
-
-LAGGED = "log_pb_lagged"
-"""The fixed value (n, steps): log-probability of each step under the copy."""
+from equipoise.sampling.fixed import LAGGED, with_fixed, without_fixed
+from equipoise.trajectories import Trajectories
 
 
 class LaggedBackward:
@@ -52,26 +49,21 @@ class LaggedBackward:
         """The inner source's draw, with the copy's log-probability of each step backwards."""
         drawn = self.inner.draw(n, generator)
         value = self.frozen.score(drawn, frozenset({"log_pb"})).get("log_pb")
-        return replace(drawn, fixed={**drawn.fixed, LAGGED: Fixed(value, torch.zeros(n, dtype=torch.int64))})
+        return with_fixed(drawn, LAGGED, value)
 
     @torch.no_grad()
     def observe(self, trajectories: Trajectories, residual: Tensor | None) -> None:
         """The copy moves; the inner source is told, of all but what the copy said."""
-        for mine, trained in zip(_floats(self.copy), _floats(self.policy), strict=True):
+        for mine, trained in zip(self.copy.parameters(), self.policy.parameters(), strict=True):
             mine.lerp_(trained, self.rate)
-        fixed = {name: kept for name, kept in trajectories.fixed.items() if name != LAGGED}
-        self.inner.observe(replace(trajectories, fixed=fixed), residual)
+        self.inner.observe(without_fixed(trajectories, LAGGED), residual)
 
     def state_dict(self) -> dict[str, Any]:
         """The inner source's state, and the copy's weights."""
-        return {"inner": self.inner.state_dict(), "copy": [value.clone() for value in _floats(self.copy)]}
+        return {"inner": self.inner.state_dict(), "copy": [value.clone() for value in self.copy.parameters()]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up where `state_dict` was called."""
         self.inner.load_state_dict(state["inner"])
-        for mine, stored in zip(_floats(self.copy), state["copy"], strict=True):
+        for mine, stored in zip(self.copy.parameters(), state["copy"], strict=True):
             mine.data.copy_(stored)
-
-
-def _floats(module: nn.Module) -> list[Tensor]:
-    return list(module.parameters())

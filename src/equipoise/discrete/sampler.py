@@ -8,10 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from equipoise.contracts import ON_POLICY, Behaviour, Environment
+from equipoise.contracts import ON_POLICY, Behaviour, Environment, require_both, require_offered
 from equipoise.discrete.choices import NETWORK, choose, forward_scores, log_choice, require_discrete, uniforms
 from equipoise.discrete.policies.mlp import Uniform, reads_states
-from equipoise.trajectories import Columns, Fixed, Scores, Trajectories
+from equipoise.sampling.fixed import renewed
+from equipoise.trajectories import Columns, Scores, Trajectories
 
 
 class DiscreteSampler(nn.Module):
@@ -99,8 +100,7 @@ class DiscreteSampler(nn.Module):
             ValueError: a behaviour with noise, which discrete actions cannot honour; `keep` without `start`.
         """
         require_discrete(behaviour)
-        if (start is None) != (keep is None):
-            raise ValueError("give both 'start' and 'keep', or neither")
+        require_both(start, keep)
         noises = uniforms(self.environment.horizon, n, generator)
         conditions = self._conditions(context)
         lanes = torch.arange(n)
@@ -151,18 +151,7 @@ class DiscreteSampler(nn.Module):
         """Fills `fixed["log_prior"]` where it is absent or of another version of the prior."""
         if self.prior is None:
             return trajectories
-        held = trajectories.fixed.get("log_prior")
-        current = self.prior_version.expand(len(trajectories)).clone()
-        stale = torch.ones_like(current, dtype=torch.bool) if held is None else torch.ne(held.version, current)
-        if not stale.any():
-            return trajectories
-        fresh = trajectories[stale]
-        rows = _Packed(fresh, self._conditions(fresh.context))
-        logits = self._heads_at(self.prior, rows.state, rows.condition)["forward"]
-        found = rows.scatter(log_choice(logits, self.environment.allowed(rows.state), rows.action))
-        value = found.new_zeros((len(trajectories), trajectories.steps)) if held is None else held.value.clone()
-        value[stale, : fresh.steps] = found
-        return replace(trajectories, fixed={**trajectories.fixed, "log_prior": Fixed(value, current)})
+        return renewed(trajectories, "log_prior", self.prior_version, self._log_prior)
 
     def score(
         self, trajectories: Trajectories, needs: frozenset[str], *, generator: torch.Generator | None = None
@@ -172,8 +161,7 @@ class DiscreteSampler(nn.Module):
         Raises:
             ValueError: a need that this sampler does not offer.
         """
-        if needs - self.offers:
-            raise ValueError(f"this sampler offers {sorted(self.offers)}, not {sorted(needs - self.offers)}")
+        require_offered(self, needs)
         rows = _Packed(trajectories, self._conditions(trajectories.context))
         learned = "log_pb" in needs and self.backward_policy is None
         ends = learned and not self.environment.stops  # terminal states have a choice of parents
@@ -190,6 +178,13 @@ class DiscreteSampler(nn.Module):
         if "log_prior" in needs:
             found["log_prior"] = self.renew(trajectories).fixed["log_prior"].value * rows.mask
         return Scores(mask=rows.mask, **found)
+
+    def _log_prior(self, trajectories: Trajectories) -> Tensor:
+        """log-probability of each step under the prior, (n, steps)."""
+        assert self.prior is not None
+        rows = _Packed(trajectories, self._conditions(trajectories.context))
+        logits = self._heads_at(self.prior, rows.state, rows.condition)["forward"]
+        return rows.scatter(log_choice(logits, self.environment.allowed(rows.state), rows.action))
 
     def _forward_scores(self, rows: _Packed, heads: Mapping[str, Tensor], needs: frozenset[str]) -> dict[str, Tensor]:
         def prior() -> Tensor:

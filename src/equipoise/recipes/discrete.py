@@ -23,7 +23,8 @@ from equipoise.recipes.configuration import Discrete
 from equipoise.recipes.discrete_sources import sources_of
 from equipoise.recipes.discrete_terms import lessons_term, log_z_at_beta, log_z_of, terms_of
 from equipoise.recipes.policies import require_admitted, rows_at_once, sampler_of
-from equipoise.training.balance import GUIDE, RESIDUALS, STATE_REWARD, LogZ, Residual, sub_trajectory
+from equipoise.sampling.fixed import GUIDE
+from equipoise.training.balance import RESIDUALS, STATE_REWARD, LogZ, Residual, sub_trajectory
 from equipoise.training.loop import Run
 from equipoise.trajectories import Columns
 

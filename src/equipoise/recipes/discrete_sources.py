@@ -23,6 +23,7 @@ from equipoise.recipes.configuration import Discrete
 from equipoise.recipes.policies import conditions_of
 from equipoise.recipes.refinements import OWN_NETWORK
 from equipoise.sampling.calls import Calls, Tallied
+from equipoise.sampling.fixed import GUIDE
 from equipoise.sampling.given import Repeat
 from equipoise.sampling.local_search import LocalSearch
 from equipoise.sampling.members import Bootstrapped
@@ -30,7 +31,7 @@ from equipoise.sampling.prioritized import PercentileReplay
 from equipoise.sampling.replay import Replay
 from equipoise.sampling.rollouts import Rollouts
 from equipoise.sampling.teacher import Lessons, Taught
-from equipoise.training.balance import GUIDE, Residual
+from equipoise.training.balance import Residual
 from equipoise.trajectories import Trajectories
 
 CAPACITY = 100_000

@@ -13,14 +13,14 @@ from equipoise.objectives.divergences import Divergence
 from equipoise.recipes.choices import annealed, divergence_of, same_or_of
 from equipoise.recipes.configuration import Discrete
 from equipoise.recipes.refinements import OWN_NETWORK
+from equipoise.sampling.fixed import GUIDE, LAGGED
 from equipoise.training.backward import (
-    LAGGED,
     backward_likelihood,
     fit_to_guide,
     guided_balance,
     held,
 )
-from equipoise.training.balance import GUIDE, RESIDUALS, LogZ, Residual, balance
+from equipoise.training.balance import RESIDUALS, LogZ, Residual, balance
 from equipoise.training.terms import Term
 from equipoise.trajectories import Trajectories
 

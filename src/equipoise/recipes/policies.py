@@ -22,8 +22,9 @@ from equipoise.discrete.policies.transformer import CausalTransformer, PlacedTra
 from equipoise.discrete.sampler import DiscreteSampler
 from equipoise.recipes.configuration import Discrete
 from equipoise.recipes.refinements import OWN_NETWORK
+from equipoise.sampling.fixed import GUIDE
 from equipoise.sampling.members import Exponents, OneMember
-from equipoise.training.balance import GUIDE, STATE_REWARD, Residual
+from equipoise.training.balance import STATE_REWARD, Residual
 
 
 def sampler_of(config: Discrete, environment: Environment, residual: Residual) -> DiscreteSampler:

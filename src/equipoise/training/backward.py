@@ -14,12 +14,10 @@ from torch import Tensor
 from equipoise.contracts import Sampler
 from equipoise.objectives import residuals
 from equipoise.objectives.divergences import Divergence
-from equipoise.training.balance import GUIDE, LogZ, Residual, balance, guided
+from equipoise.sampling.fixed import GUIDE
+from equipoise.training.balance import LogZ, Residual, balance, guided
 from equipoise.training.terms import Loss, Term, path_sum, target_of
 from equipoise.trajectories import Scores, Trajectories
-
-LAGGED = "log_pb_lagged"
-"""The fixed value (n, steps): log-probability of each step under a copy of the backward policy that lags behind."""
 
 
 def held(residual: Residual, name: str = "log_pb") -> Residual:
@@ -27,7 +25,7 @@ def held(residual: Residual, name: str = "log_pb") -> Residual:
 
     Args:
         residual: that needs `log_pb`.
-        name: what stands in for them: `log_pb` itself, or the fixed value `LAGGED`.
+        name: what stands in for them: `log_pb` itself, or a fixed value such as `sampling.fixed.LAGGED`.
     """
 
     def function(scores: Scores, trajectories: Trajectories, target: Tensor) -> object:

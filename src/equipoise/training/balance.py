@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from equipoise.contracts import Sampler
 from equipoise.objectives import residuals, trust_pcl
 from equipoise.objectives.divergences import Divergence
+from equipoise.sampling.fixed import GUIDE
 from equipoise.training.terms import Loss, Term, path_sum, target_of
 from equipoise.trajectories import Columns, Scores, Trajectories
 
 STATE_REWARD = "log_reward_state"
 """The fixed value (n, steps + 1): log R of each visited state, before beta; a source fills it, nothing trains it."""
-
-GUIDE = "log_guide"
-"""The fixed value (n, steps): log-probability of each step under a guide; a source fills it, nothing trains it."""
 
 LogZ = Callable[[Tensor, Tensor, Trajectories], Tensor]
 """(log_ratio, target, trajectories) -> log Z, () or (n,)."""

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from equipoise.discrete.environments.listing import Listed, counts
+from equipoise.discrete.environments.counted import Counted
 from equipoise.trajectories import Columns
 
 PUBLISHED_MODES = {(7, 13, 7): 3160, (7, 10, 6): 765, (7, 7, 4): 249}
 """Modes by (letters, size, repeats): how many multisets the published lists of mode strings fall into."""
 
 
-class Bags(Listed):
+class Bags(Counted):
     """Multisets of `full` letters out of `letters`; action a puts letter a in, backward action a takes one out.
 
     Args:
@@ -37,71 +37,18 @@ class Bags(Listed):
         (77520, 27132)
     """
 
-    stops = False
-
     def __init__(self, *, letters: int, full: int) -> None:
         if letters < 2 or full < 1:
             raise ValueError(f"bags of {full} out of {letters} letters: at least 1 out of at least 2")
-        self.letters, self.full = letters, full
-        self.actions = self.back_actions = letters
-        self.horizon, self.features = full, letters * (full + 1)
+        super().__init__(kinds=letters, full=full, most=full)
+        self.letters = letters
+        self.features = letters * (full + 1)
         self.size = math.comb(letters + full, full)
-        self._columns = torch.arange(letters)
         self._one_hot = torch.eye(full + 1)
-
-    def initial(self, n: int) -> Tensor:
-        """(n, letters) zeros: empty bags."""
-        return torch.zeros((n, self.letters), dtype=torch.int64)
-
-    def allowed(self, state: Tensor) -> Tensor:
-        """Every letter."""
-        return state >= 0
-
-    def step(self, state: Tensor, action: Tensor) -> Tensor:
-        """Puts the letter in."""
-        return state + (self._columns == action[:, None])
-
-    def terminal(self, state: Tensor) -> Tensor:
-        """Whether the bag is full."""
-        return state.sum(1) >= self.full
-
-    def depth(self, state: Tensor) -> Tensor:
-        """Letters so far."""
-        return state.sum(1)
-
-    def parents(self, state: Tensor) -> Tensor:
-        """Any letter that the bag holds can go."""
-        return state > 0
-
-    def back(self, state: Tensor, action: Tensor) -> Tensor:
-        """The bag with one of that letter less."""
-        return state - (self._columns == action[:, None]).long()
-
-    def back_action(self, state: Tensor, action: Tensor) -> Tensor:
-        """Backward and forward actions carry the same number."""
-        return action
-
-    def forward_action(self, state: Tensor, back_action: Tensor) -> Tensor:
-        """Backward and forward actions carry the same number."""
-        return back_action
 
     def encode(self, state: Tensor) -> Tensor:
         """One-hot counts, (n, letters * (full + 1)) float32."""
         return functional.embedding(state.clamp(0, self.full), self._one_hot).flatten(1)
-
-    def objects(self, state: Tensor) -> Tensor:
-        """The counts."""
-        return state
-
-    def state_of(self, objects: Columns) -> Tensor:
-        """The full bag of each object."""
-        if not isinstance(objects, Tensor):
-            raise ValueError(f"bags are a tensor (n, {self.letters}) of counts")
-        return objects
-
-    def rows(self) -> Tensor:
-        """Every bag, by size."""
-        return counts(kinds=self.letters, total=self.full)
 
 
 class BagReward:

@@ -14,11 +14,11 @@ import math
 import torch
 from torch import Tensor
 
-from equipoise.discrete.environments.listing import Listed, counts
+from equipoise.discrete.environments.counted import Counted
 from equipoise.trajectories import Columns
 
 
-class Sets(Listed):
+class Sets(Counted):
     """Subsets of `full` out of `elements`; action e puts element e in, backward action e takes it out.
 
     Args:
@@ -34,70 +34,16 @@ class Sets(Listed):
         (39203, 12870)
     """
 
-    stops = False
-
     def __init__(self, *, elements: int, full: int) -> None:
         if elements < 2 or not 1 <= full <= elements:
             raise ValueError(f"sets of {full} out of {elements} elements: at least 1, and at least 2 to choose from")
-        self.elements, self.full = elements, full
-        self.actions = self.back_actions = self.features = elements
-        self.horizon = full
+        super().__init__(kinds=elements, full=full, most=1)
+        self.elements = self.features = elements
         self.size = sum(math.comb(elements, k) for k in range(full + 1))
-        self._columns = torch.arange(elements)
-
-    def initial(self, n: int) -> Tensor:
-        """(n, elements) zeros: the empty set."""
-        return torch.zeros((n, self.elements), dtype=torch.int64)
-
-    def allowed(self, state: Tensor) -> Tensor:
-        """Every element that is not in."""
-        return state == 0
-
-    def step(self, state: Tensor, action: Tensor) -> Tensor:
-        """Puts the element in."""
-        return state + (self._columns == action[:, None])
-
-    def terminal(self, state: Tensor) -> Tensor:
-        """Whether the set is full."""
-        return state.sum(1) >= self.full
-
-    def depth(self, state: Tensor) -> Tensor:
-        """Elements so far."""
-        return state.sum(1)
-
-    def parents(self, state: Tensor) -> Tensor:
-        """Any element that is in can go."""
-        return state > 0
-
-    def back(self, state: Tensor, action: Tensor) -> Tensor:
-        """The set without that element."""
-        return state - (self._columns == action[:, None]).long()
-
-    def back_action(self, state: Tensor, action: Tensor) -> Tensor:
-        """Backward and forward actions carry the same number."""
-        return action
-
-    def forward_action(self, state: Tensor, back_action: Tensor) -> Tensor:
-        """Backward and forward actions carry the same number."""
-        return back_action
 
     def encode(self, state: Tensor) -> Tensor:
         """The flags as floats."""
         return state.float()
-
-    def objects(self, state: Tensor) -> Tensor:
-        """The flags."""
-        return state
-
-    def state_of(self, objects: Columns) -> Tensor:
-        """The full set of each object."""
-        if not isinstance(objects, Tensor):
-            raise ValueError(f"sets are a tensor (n, {self.elements}) of flags")
-        return objects
-
-    def rows(self) -> Tensor:
-        """Every set, by size."""
-        return counts(kinds=self.elements, total=self.full, most=1)
 
 
 class Additive:
