@@ -50,18 +50,27 @@ def _normal(norm: nn.LayerNorm, rows: Tensor) -> Tensor:
     return functional.layer_norm(rows, norm.normalized_shape, norm.weight, norm.bias)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
-    """(n, heads, queries, size) from keys and values (n, heads, keys, size); `hidden` pairs get no weight."""
+def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """(rows, queries, size) from keys and values (rows, keys, size), a row an attention head of a string.
+
+    Args:
+        query: (rows, queries, size).
+        key: (rows, keys, size).
+        value: (rows, keys, size).
+        bias: added to the scores, broadcast: -inf where a query must not look.
+    """
     # Plain products: at these sizes fused attention is slower on a CPU.
-    score = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
-    if hidden is not None:
-        score = score.masked_fill(hidden, -torch.inf)
-    return score.softmax(3) @ value
+    score = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=1 / math.sqrt(query.shape[2]))
+    return torch.bmm(score.softmax(2), value)
 
 
 @dataclass
 class Cache:
-    """Keys and values of the steps so far, of each block, (blocks, n, heads, steps, size), and how many there are."""
+    """Keys and values of the steps so far, of each block, and how many there are.
+
+    Values are (blocks, n, heads, steps, size); keys (blocks, n, heads, size, steps), as a product with one query reads
+    them fastest.
+    """
 
     keys: Tensor
     values: Tensor
@@ -121,28 +130,32 @@ class CausalTransformer(nn.Module):
         begun = functional.pad(tokens, (1, 0), value=self.symbols)
         lane, place = valid.nonzero(as_tuple=True)
         rows = self.letter(begun[lane, place]) + self.place(place)
-        hidden = torch.ones((steps, steps), dtype=torch.bool).triu(1)
+        bias = rows.new_full((steps, steps), -torch.inf).triu(1)
+        full = len(rows) == n * steps
         for block in self.layers:
-            spread = [_spread(part, lane, place, n, steps) for part in block.project(rows)]
-            attended = _attend(*spread, hidden)
-            rows = block.finish(rows, attended[lane, :, place].flatten(1))
+            parts = [part if full else _spread(part, lane, place, n, steps) for part in block.project(rows)]
+            attended = _over_strings(parts, n, bias)
+            rows = block.finish(rows, attended.flatten(0, 1) if full else attended[lane, place])
         return self._named(rows)
 
     def begin(self, n: int) -> tuple[dict[str, Tensor], Cache]:
         """The heads at n empty strings, (n, ...), and their cache."""
         block = self.layers[0]
-        shape = (len(self.blocks), n, block.attention, self.length + 1, block.size)
-        cache = Cache(self.out.weight.new_zeros(shape), self.out.weight.new_zeros(shape))
+        shape, steps = (len(self.blocks), n, block.attention), self.length + 1
+        zeros = self.out.weight.new_zeros
+        cache = Cache(keys=zeros((*shape, block.size, steps)), values=zeros((*shape, steps, block.size)))
         return self.advance(torch.full((n,), self.symbols), cache), cache
 
     def advance(self, token: Tensor, cache: Cache) -> dict[str, Tensor]:
         """The heads after one more letter, (n, ...); the cache grows by one step."""
         rows, now = self.letter(token) + self.place.weight[cache.steps], cache.steps
         cache.steps = now + 1
+        bias = rows.new_zeros(())
         for number, block in enumerate(self.layers):
-            query, cache.keys[number, :, :, now], cache.values[number, :, :, now] = block.project(rows)
-            kept = (cache.keys[number, :, :, : now + 1], cache.values[number, :, :, : now + 1])
-            rows = block.finish(rows, _attend(query[:, :, None], *kept, None).flatten(1))
+            query, cache.keys[number, ..., now], cache.values[number, :, :, now] = block.project(rows)
+            key, value = cache.keys[number, ..., : now + 1].flatten(0, 1), cache.values[number, :, :, : now + 1]
+            attended = _attend(query.reshape(-1, 1, block.size), key.transpose(1, 2), value.flatten(0, 1), bias)
+            rows = block.finish(rows, attended.view(rows.shape))
         return self._named(rows)
 
     def _most(self, steps: int) -> int:
@@ -199,10 +212,9 @@ class PlacedTransformer(nn.Module):
             return _joined([self(part) for part in features.split(self.most)])
         rows = features.view(n * positions, self.values + 1) @ self.value.weight
         rows = (rows.view(n, positions, -1) + self.place.weight).flatten(0, 1)
+        bias = rows.new_zeros(())
         for block in self.layers:
-            spread = [part.unflatten(0, (n, positions)).transpose(1, 2) for part in block.project(rows)]
-            query, key, value = spread
-            rows = block.finish(rows, _attend(query, key, value, None).transpose(1, 2).reshape(n * positions, -1))
+            rows = block.finish(rows, _over_strings(list(block.project(rows)), n, bias).flatten(0, 1))
         out = _linear(self.out, _normal(self.norm, rows)).view(n, positions, -1)
         every = {
             "forward": out[:, :, : self.values].flatten(1),
@@ -217,9 +229,16 @@ def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _spread(part: Tensor, lane: Tensor, place: Tensor, n: int, steps: int) -> Tensor:
-    """Packed rows (rows, heads, size) as (n, heads, steps, size), 0 where there is none."""
-    spread = part.new_zeros((n, steps, *part.shape[1:]))
-    return spread.index_put((lane, place), part).transpose(1, 2)
+    """Packed rows (rows, heads, size) as (n * steps, heads, size), 0 where there is none."""
+    spread = part.new_zeros((n * steps, *part.shape[1:]))
+    return spread.index_put((lane * steps + place,), part)
+
+
+def _over_strings(parts: list[Tensor], n: int, bias: Tensor) -> Tensor:
+    """Attention within each of n strings: queries, keys and values (n * steps, heads, size) -> (n, steps, width)."""
+    _, heads, size = parts[0].shape
+    query, key, value = (part.view(n, -1, heads, size).transpose(1, 2).flatten(0, 1) for part in parts)
+    return _attend(query, key, value, bias).unflatten(0, (n, heads)).transpose(1, 2).flatten(2)
 
 
 def _small(*tables: nn.Embedding) -> None:
