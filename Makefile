@@ -25,7 +25,7 @@ help:
 $(BIN)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) torch==2.13.0
-	$(INSTALL) --editable '.[plots,language]'
+	$(INSTALL) --editable '.[plots,diffusion,language]'
 	@touch $@
 
 $(BIN)/.developer: $(BIN)/.run

@@ -142,6 +142,24 @@ class Enumerable(Environment, Protocol):
     def index(self, state: Tensor) -> Tensor: ...
 
 
+def require_offered(sampler: Sampler, needs: frozenset[str]) -> None:
+    """
+    Raises:
+        ValueError: a score is needed that the sampler does not offer.
+    """
+    if needs - sampler.offers:
+        raise ValueError(f"this sampler offers {sorted(sampler.offers)}, not {sorted(needs - sampler.offers)}")
+
+
+def require_both(start: Trajectories | None, keep: Tensor | None) -> None:
+    """
+    Raises:
+        ValueError: a draw is given one of `start` and `keep` without the other.
+    """
+    if (start is None) != (keep is None):
+        raise ValueError("give both 'start' and 'keep', or neither")
+
+
 def check_environment(environment: Environment, *, n: int = 64, seed: int = 0, trace: bool = True) -> None:
     """Holds an environment to the contract on `n` random walks (and on all states, where it can list them).
 
@@ -221,6 +239,7 @@ def _check_trace(environment: Environment, state: Tensor) -> None:
         return child, environment.allowed(child), environment.encode(child), environment.terminal(child)
 
     action = environment.allowed(state).int().argmax(1)
+    torch.compiler.reset()  # else the walks of environments checked before count as too many versions of this one
     try:
         torch.compile(walk, backend="eager", fullgraph=True)(state, action)
     except Exception as error:

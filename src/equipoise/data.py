@@ -246,6 +246,7 @@ def _table(files: Iterable[DataFile]) -> MappingProxyType[str, DataFile]:
 
 
 _QM9 = "GitHub d-tiapkin/gfnx, proxy/weights/qm9_small (a pickle), task of Shen et al. 2023"
+_AMP = "GitHub d-tiapkin/gfnx, proxy/weights/amp (an orbax checkpoint)"
 _SEH = "GitHub GFNOrg/gflownet"
 _RGFN = "GitHub koziarskilab/RGFN, data/chemistry.xlsx"
 _GSM8K = "GitHub openai/grade-school-math"
@@ -269,6 +270,16 @@ DATA_FILES = _table([
     DataFile(
         "qm9_blocks", "qm9_strings/blocks.json", "30220590d4230e61a938e4ac82fa85bf83a03a88e0a50dba7c2df5e1b6421946",
         "json: SMILES and attachment atoms of the 11 blocks", _QM9, "MIT",
+    ),
+    DataFile(
+        "amp_classifier", "amp/classifier.safetensors",
+        "26d103518334ed59b9180128e62ae263981146ef2707ad83eef728c941fc8e3b",
+        "safetensors: weights of the antimicrobial-peptide classifier", _AMP, "MIT",
+    ),
+    DataFile(
+        "amp_golden", "amp/golden.tsv", "03857ff90961f4420285bbdf40dbfa838c81282b1453a6757276547688b46101",
+        "tsv: sequence, logit, probability; reference predictions of that classifier for 30 peptides",
+        "computed for this project with the network of amp_classifier", "MIT",
     ),
     DataFile(
         "seh_proxy", "seh/proxy.safetensors", "91b581070e8332bb735c474b399a1bae23c62aa1ba590e21b00923598a3e4e35",

@@ -35,12 +35,15 @@ def test_a_run_is_trained_and_judged(tmp_path: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert main(["evaluate", str(out), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    wanted = ["total_variation", "l1", "log_z", "log_z_exact", "log_z_error", "mean_reward", "mean_reward_exact"]
-    assert list(figures) == wanted
+    wanted = ["total_variation", "l1", "reverse_kl", "forward_kl", "jensen_shannon", "log_z", "log_z_exact"]
+    wanted += ["log_z_error", "mean_reward", "mean_reward_exact", "reward_calls"]
+    asked = ["sampled_l1", "sampled_l1_floor"]
+    assert list(figures) == [*wanted, *asked]
     assert figures["l1"] == 2 * figures["total_variation"]
     assert figures["log_z_error"] == figures["log_z"] - figures["log_z_exact"]
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
-    assert {name: last[name] for name in wanted} == figures
+    assert {name: last[name] for name in wanted} == {name: figures[name] for name in wanted}
+    assert not set(asked) & set(last)
     environment = json.loads((out / "environment.json").read_text())
     assert {"torch", "commit", "device", "seed"} <= set(environment)
     assert main(["evaluate", str(out)]) == 0

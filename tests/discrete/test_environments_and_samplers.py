@@ -7,8 +7,13 @@ import torch
 from torch import Tensor
 
 from equipoise.contracts import Behaviour, Enumerable, check_environment, check_sampler
+from equipoise.discrete.environments.assignments import Assignments
+from equipoise.discrete.environments.bags import Bags
+from equipoise.discrete.environments.bits import AppendedBits, PlacedBits
 from equipoise.discrete.environments.hypergrid import Hypergrid, corners, cosine, deceptive
-from equipoise.discrete.environments.strings import AppendStrings, PrependAppendStrings
+from equipoise.discrete.environments.sets import Sets
+from equipoise.discrete.environments.stopped import StoppedStrings
+from equipoise.discrete.environments.strings import AppendStrings, InsertStrings, PrependAppendStrings
 from equipoise.discrete.exact import state_graph
 from equipoise.discrete.policies.mlp import MLP, Uniform
 from equipoise.discrete.sampler import DiscreteSampler
@@ -22,6 +27,16 @@ ENVIRONMENTS: dict[str, Enumerable] = {
     "one letter": AppendStrings(letters=5, length=1),
     "prepend and append": PrependAppendStrings(letters=3, length=4),
     "two letters, both ends": PrependAppendStrings(letters=2, length=5),
+    "insert": InsertStrings(letters=3, length=4),
+    "two letters, anywhere": InsertStrings(letters=2, length=5),
+    "stopped": StoppedStrings(letters=3, length=3),
+    "stopped at once": StoppedStrings(letters=2, length=1),
+    "assignments": Assignments(positions=4, values=2),
+    "bags": Bags(letters=3, full=5),
+    "sets": Sets(elements=6, full=3),
+    "whole set": Sets(elements=4, full=4),
+    "appended bits": AppendedBits(bits=6, word=2),
+    "placed bits": PlacedBits(bits=6, word=2),
 }
 
 

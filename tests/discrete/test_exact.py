@@ -7,8 +7,10 @@ import torch
 
 from equipoise.contracts import Enumerable
 from equipoise.discrete import exact
+from equipoise.discrete.environments.bags import Bags
 from equipoise.discrete.environments.hypergrid import Hypergrid, corners
-from equipoise.discrete.environments.strings import AppendStrings, PrependAppendStrings
+from equipoise.discrete.environments.stopped import StoppedStrings
+from equipoise.discrete.environments.strings import AppendStrings, InsertStrings, PrependAppendStrings
 from equipoise.discrete.policies.mlp import MLP, Uniform
 from equipoise.discrete.sampler import DiscreteSampler
 
@@ -16,6 +18,9 @@ SPACES: list[Enumerable] = [
     Hypergrid(dim=2, side=4),
     AppendStrings(letters=3, length=4),
     PrependAppendStrings(letters=3, length=4),
+    InsertStrings(letters=3, length=3),
+    StoppedStrings(letters=2, length=3),
+    Bags(letters=3, full=4),
 ]
 
 

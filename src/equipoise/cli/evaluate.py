@@ -30,7 +30,7 @@ def evaluate(words: list[str]) -> int:
 
     run = open_run(chosen.run)
     warn(run.warnings)
-    figures = run.loop.run.evaluate()
+    figures = run.built.evaluate()
     if chosen.json:
         print(json.dumps(figures))
         return 0

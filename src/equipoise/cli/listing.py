@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from equipoise.cli.flags import parse
-from equipoise.recipes import configuration
+from equipoise.recipes import configuration, refinements
 from equipoise.recipes.configuration import METHODS, OTHER_METHODS, nearest
 from equipoise.recipes.experiments import EXPERIMENTS
 from equipoise.recipes.papers import PAPERS, Paper, names, papers_named, papers_of
@@ -61,7 +61,8 @@ def _papers_of_run(path: Path) -> list[Paper]:
 
     task, config = read_config(path)
     residual, log_z = config.choices()
-    return papers_of(task=task, method=config.method, residual=residual, loss=config.loss, log_z=log_z)
+    used = (config.source, *(getattr(config, name, "") for name in ("network", "backward", "search")))
+    return papers_of(task=task, method=config.method, residual=residual, loss=config.loss, log_z=log_z, practices=used)
 
 
 def _choices() -> str:
@@ -73,7 +74,9 @@ def _choices() -> str:
         ("--residual", configuration.ResidualName),
         ("--loss", configuration.LossName),
         ("--log-z", configuration.LogZName),
-        ("--source", configuration.SourceName),
+        ("--source", refinements.DiscreteSource),
+        ("--search (discrete tasks)", refinements.Search),
+        ("--backward (discrete tasks)", refinements.DiscreteBackward),
     ):
         lines += ["", flag, f"  {', '.join(typing.get_args(kind))}"]
     experiments = {name: entry.about for name, entry in EXPERIMENTS.items()}

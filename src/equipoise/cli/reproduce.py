@@ -39,14 +39,19 @@ def command(words: list[str]) -> int:
     out = chosen.out or Path("runs") / chosen.name
     print(f"{wanted.about}\n{wanted.source}", file=sys.stderr)
 
-    def begin(label: str, seed: int) -> None:
-        print(f"seed {seed}: {label}", file=sys.stderr, flush=True)
+    def begin(run: str) -> None:
+        print(run, file=sys.stderr, flush=True)
 
     found = reproduce(wanted, out, chosen.seeds, scale=chosen.scale, only=chosen.only, begin=begin)
-    from equipoise.plots.comparison import write_comparison
+    if wanted.curves:
+        from equipoise.plots.curves import write_curves
 
-    path, warnings = write_comparison(found, out)
-    warn(warnings)
+        path = write_curves(found, out, wanted.curves)
+    else:
+        from equipoise.plots.comparison import write_comparison
+
+        path, warnings = write_comparison(found, out)
+        warn(warnings)
     print((out / "table.md").read_text(), end="")
     print(*([out / "table.md"] if path is None else [out / "table.md", path]), sep="\n")
     return 0

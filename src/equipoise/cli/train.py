@@ -42,7 +42,7 @@ def train(words: list[str]) -> int:
     config = dataclasses.replace(config, out=config.out or _next_free(name), **engine)
     from equipoise.recipes.runs import train as run
 
-    _conclude(run(config).evaluate(), config.out or Path())
+    _conclude(run(config).run.evaluate(), config.out or Path())
     return 0
 
 
@@ -70,7 +70,7 @@ def resume(words: list[str]) -> int:
     warn(run.warnings)
     print(f"taking up '{chosen.run}' at step {run.loop.step}", file=sys.stderr)
     continue_run(run)
-    _conclude(run.built.evaluate(), chosen.run)
+    _conclude(run.built.run.evaluate(), chosen.run)
     return 0
 
 

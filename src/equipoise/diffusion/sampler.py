@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from equipoise.contracts import ON_POLICY, Behaviour
+from equipoise.contracts import ON_POLICY, Behaviour, require_offered
 from equipoise.diffusion import ratios
 from equipoise.diffusion.processes import Process
 from equipoise.trajectories import Columns, Fixed, Scores, Trajectories
@@ -167,8 +167,7 @@ class DiffusionSampler(nn.Module):
         Raises:
             ValueError: a need that this sampler does not offer, or randomness without a generator.
         """
-        if needs - self.offers:
-            raise ValueError(f"this sampler offers {sorted(self.offers)}, not {sorted(needs - self.offers)}")
+        require_offered(self, needs)
         n, steps = len(trajectories), self.process.steps
         mask = torch.arange(trajectories.steps) < trajectories.length[:, None]
         found: dict[str, Tensor] = {}

@@ -103,6 +103,54 @@ def terminal_distribution(graph: StateGraph, log_pf: Tensor) -> Tensor:
     return visits(graph, log_pf)[graph.inner :]
 
 
+def log_flows(graph: StateGraph, log_pf: Tensor, log_z: float) -> Tensor:
+    """log F of every state under the forward policy, Z times the probability of passing through it: (size,), float64.
+
+    Args:
+        graph: of the environment.
+        log_pf: from `log_policy`.
+        log_z: log of the source's flow.
+    """
+    return visits(graph, log_pf).log() + log_z
+
+
+@torch.no_grad()
+def log_backward(sampler: DiscreteSampler, graph: StateGraph, chunk: int = 1 << 15) -> Tensor:
+    """log P_B of every state: (size, back_actions) float64, summing to 1 in that; -inf where there is no parent."""
+    found = torch.cat([sampler.log_back(part) for part in graph.states.split(chunk)]).double()
+    return torch.log_softmax(found, 1).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+
+
+def target_flows(graph: StateGraph, log_pb: Tensor, weight: Tensor) -> Tensor:
+    """F(s) = sum over objects of weight(x) times the probability that a path drawn back from x passes through s.
+
+    With the target's weights these are the flows that balance has with this backward policy: the root's is Z, and
+    P_F(s'|s) = F(s') P_B(s|s') / F(s).
+
+    Args:
+        graph: of the environment.
+        log_pb: from `log_backward`.
+        weight: (objects,) R(x), or any weights not below 0, zeros allowed.
+
+    Returns:
+        (size,), float64.
+
+    Example:
+        >>> from equipoise.discrete.environments.strings import PrependAppendStrings
+        >>> from equipoise.discrete.policies.mlp import Uniform
+        >>> words = PrependAppendStrings(letters=2, length=2)
+        >>> graph = state_graph(words)
+        >>> back = log_backward(DiscreteSampler(words, Uniform({"forward": 4})), graph)
+        >>> target_flows(graph, back, torch.tensor([0.0, 1.0, 0.0, 0.0])).tolist()  # AB, by way of A and of B
+        [1.0, 0.5, 0.5, 0.0, 1.0, 0.0, 0.0]
+    """
+    flow = torch.zeros(len(graph.states), dtype=torch.float64)
+    flow[graph.inner :] = weight
+    for level in reversed(graph.levels):
+        flow.index_add_(0, level.rows[level.parent], flow[level.child] * log_pb[level.child, level.back].exp())
+    return flow
+
+
 @torch.no_grad()
 def expected_log_ratio(sampler: DiscreteSampler, graph: StateGraph, log_pf: Tensor, reference: Tensor) -> float:
     """E[sum log P_F - sum log P_ref - target] over the sampler's trajectories, exactly: minus its ELBO.

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from equipoise.contracts import ON_POLICY, Behaviour, Environment
-from equipoise.discrete.policies.mlp import Uniform
-from equipoise.trajectories import Columns, Fixed, Scores, Trajectories
-
-NEVER = torch.tensor(-torch.inf)
-"""The logit of what is not allowed, as a tensor: a number would be made one at every call."""
-
-_NETWORK = frozenset({"log_pf", "entropy", "log_flow", "log_outflow", "log_stop"})
+from equipoise.contracts import ON_POLICY, Behaviour, Environment, require_both, require_offered
+from equipoise.discrete.choices import NETWORK, choose, forward_scores, log_choice, require_discrete, uniforms
+from equipoise.discrete.policies.mlp import Uniform, reads_states
+from equipoise.sampling.fixed import renewed
+from equipoise.trajectories import Columns, Scores, Trajectories
 
 
 class DiscreteSampler(nn.Module):
@@ -26,12 +23,14 @@ class DiscreteSampler(nn.Module):
 
     Args:
         environment: the space of objects.
-        policy: features -> {"forward": logits, "backward": logits, "flow": (n,)} (the last two where used).
+        policy: features -> {"forward": logits, "backward": logits, "flow": (n,)} (the last two where used); or
+            (states, condition's features) -> the same, of a module that says `on_states = True`.
         backward: a frozen module with a "backward" head (default: uniform over parents), or "learned": the policy's
             own head.
         prior: a frozen module with a "forward" head, the reference of relative residuals; None: there is none.
         flows: whether the forward logits are log-flows of edges (flow matching).
         condition: from the context's rows to features that are joined to the state's; None: unconditional.
+        default: (features,) of the condition where a state is judged without a context.
 
     Raises:
         ValueError: a policy without the heads that the arguments call for, a prior or backward policy that trains.
@@ -58,8 +57,10 @@ class DiscreteSampler(nn.Module):
         prior: nn.Module | None = None,
         flows: bool = False,
         condition: Callable[[Columns], Tensor] | None = None,
+        default: Tensor | None = None,
     ) -> None:
         super().__init__()
+        self.default = default
         self.environment, self.policy, self.prior, self.condition = environment, policy, prior, condition
         self.backward_policy = _backward_module(environment, backward)
         for name, frozen in (("prior", prior), ("backward policy", self.backward_policy)):
@@ -70,7 +71,7 @@ class DiscreteSampler(nn.Module):
         self.offers = self._offers(flows)
 
     def _offers(self, flows: bool) -> frozenset[str]:
-        heads = self.policy(self._features(self.environment.initial(1), None))
+        heads = self._heads()
         if self.backward_policy is None and "backward" not in heads:
             raise ValueError(f"a learned backward policy needs a head 'backward'; the policy has {sorted(heads)}")
         offers = {"log_pf", "log_pb", "entropy"}
@@ -78,6 +79,9 @@ class DiscreteSampler(nn.Module):
         offers |= {"log_stop"} if self.environment.stops else set()
         offers |= {"log_inflow", "log_outflow"} if flows else set()
         return frozenset(offers | ({"log_prior", "kl_prior"} if self.prior is not None else set()))
+
+    def _heads(self) -> frozenset[str]:
+        return frozenset(self._heads_at(self.policy, self.environment.initial(1), None))
 
     @torch.no_grad()
     def sample(
@@ -95,11 +99,9 @@ class DiscreteSampler(nn.Module):
         Raises:
             ValueError: a behaviour with noise, which discrete actions cannot honour; `keep` without `start`.
         """
-        if behaviour.noise:
-            raise ValueError(f"noise is {behaviour.noise}: discrete actions explore by epsilon or temperature")
-        if (start is None) != (keep is None):
-            raise ValueError("give both 'start' and 'keep', or neither")
-        uniforms = _uniforms(self.environment.horizon, n, generator)
+        require_discrete(behaviour)
+        require_both(start, keep)
+        noises = uniforms(self.environment.horizon, n, generator)
         conditions = self._conditions(context)
         lanes = torch.arange(n)
         first, begun, kept = self.environment.initial(n), torch.zeros_like(lanes), []
@@ -107,12 +109,11 @@ class DiscreteSampler(nn.Module):
             first, begun, kept = start.path["state"][lanes, keep], keep, [_kept(start, keep)]
 
         def act(state: Tensor, lane: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-            features = self._features(state, None if conditions is None else conditions[lane])
-            logits = self.policy(features)["forward"]
-            action = _choose(logits, self.environment.allowed(state), noise, behaviour)
+            logits = self._heads_at(self.policy, state, None if conditions is None else conditions[lane])["forward"]
+            action = choose(logits, self.environment.allowed(state), noise, behaviour)
             return action, self.environment.step(state, action)
 
-        lane, move, state, action = _walk(first, self.environment.terminal, act, uniforms)
+        lane, move, state, action = _walk(first, self.environment.terminal, act, noises)
         place, length = begun[lane] + move, begun + lane.bincount(minlength=n)
         steps = int(length.max()) if n else 0
         visits = [
@@ -128,18 +129,18 @@ class DiscreteSampler(nn.Module):
     def sample_to(self, ends: Trajectories, *, generator: torch.Generator) -> Trajectories:
         """The same rows with a path that ends in their objects, drawn from the backward policy."""
         n = len(ends)
-        uniforms = _uniforms(self.environment.horizon, n, generator)
+        noises = uniforms(self.environment.horizon, n, generator)
         conditions = self._conditions(ends.context)
         last = self.environment.state_of(ends.objects)
         length = self.environment.depth(last)
 
         def retreat(state: Tensor, lane: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
             logits = self._backward_logits(state, None if conditions is None else conditions[lane])
-            back = _choose(logits, self.environment.parents(state), noise, ON_POLICY)
+            back = choose(logits, self.environment.parents(state), noise, ON_POLICY)
             parent = self.environment.back(state, back)
             return self.environment.forward_action(state, back), parent
 
-        lane, move, state, action = _walk(last, lambda state: self.environment.depth(state) == 0, retreat, uniforms)
+        lane, move, state, action = _walk(last, lambda state: self.environment.depth(state) == 0, retreat, noises)
         steps, place = int(length.max()) if n else 0, length[lane] - 1 - move
         path = _path(n, steps, [(torch.arange(n), length, last), (lane, place, state)], [(lane, place, action)])
         version = self.version.expand(n).clone()
@@ -150,18 +151,7 @@ class DiscreteSampler(nn.Module):
         """Fills `fixed["log_prior"]` where it is absent or of another version of the prior."""
         if self.prior is None:
             return trajectories
-        held = trajectories.fixed.get("log_prior")
-        current = self.prior_version.expand(len(trajectories)).clone()
-        stale = torch.ones_like(current, dtype=torch.bool) if held is None else torch.ne(held.version, current)
-        if not stale.any():
-            return trajectories
-        fresh = trajectories[stale]
-        rows = _Packed(fresh, self._conditions(fresh.context))
-        logits = self.prior(self._features(rows.state, rows.condition))["forward"]
-        found = rows.scatter(_log_choice(logits, self.environment.allowed(rows.state), rows.action))
-        value = found.new_zeros((len(trajectories), trajectories.steps)) if held is None else held.value.clone()
-        value[stale, : fresh.steps] = found
-        return replace(trajectories, fixed={**trajectories.fixed, "log_prior": Fixed(value, current)})
+        return renewed(trajectories, "log_prior", self.prior_version, self._log_prior)
 
     def score(
         self, trajectories: Trajectories, needs: frozenset[str], *, generator: torch.Generator | None = None
@@ -171,14 +161,13 @@ class DiscreteSampler(nn.Module):
         Raises:
             ValueError: a need that this sampler does not offer.
         """
-        if needs - self.offers:
-            raise ValueError(f"this sampler offers {sorted(self.offers)}, not {sorted(needs - self.offers)}")
+        require_offered(self, needs)
         rows = _Packed(trajectories, self._conditions(trajectories.context))
         learned = "log_pb" in needs and self.backward_policy is None
         ends = learned and not self.environment.stops  # terminal states have a choice of parents
         found: dict[str, Tensor] = {}
-        if needs & _NETWORK or needs & {"kl_prior"} or learned:
-            heads = self.policy(self._features(*rows.with_ends() if ends else (rows.state, rows.condition)))
+        if needs & NETWORK or learned:
+            heads = self._heads_at(self.policy, *rows.with_ends() if ends else (rows.state, rows.condition))
             found |= self._forward_scores(rows, heads, needs)
         else:
             heads = {}
@@ -190,30 +179,22 @@ class DiscreteSampler(nn.Module):
             found["log_prior"] = self.renew(trajectories).fixed["log_prior"].value * rows.mask
         return Scores(mask=rows.mask, **found)
 
-    def _forward_scores(self, rows: _Packed, heads: dict[str, Tensor], needs: frozenset[str]) -> dict[str, Tensor]:
-        allowed = self.environment.allowed(rows.state)
-        logits = torch.where(allowed, heads["forward"][: len(rows.state)], NEVER)
-        log_policy = torch.log_softmax(logits, 1)
-        found = {}
-        if "log_pf" in needs:
-            found["log_pf"] = rows.scatter(log_policy.gather(1, rows.action[:, None])[:, 0])
-        if "entropy" in needs:
-            found["entropy"] = rows.scatter(-_expected(log_policy, log_policy, allowed))
-        if "kl_prior" in needs and self.prior is not None:
-            with torch.no_grad():
-                prior = self.prior(self._features(rows.state, rows.condition))["forward"]
-                prior = torch.log_softmax(prior.masked_fill(~allowed, -torch.inf), 1)
-            difference = log_policy.masked_fill(~allowed, 0.0) - prior.masked_fill(~allowed, 0.0)
-            found["kl_prior"] = rows.scatter(_expected(log_policy, difference, allowed))
-        if "log_flow" in needs:
-            found["log_flow"] = nn.functional.pad(rows.scatter(heads["flow"][: len(rows.state)]), (0, 1))
-        if "log_outflow" in needs:
-            found["log_outflow"] = nn.functional.pad(rows.scatter(torch.logsumexp(logits, 1)), (0, 1))
-        if "log_stop" in needs:
-            found["log_stop"] = nn.functional.pad(rows.scatter(log_policy[:, -1]), (0, 1))
-        return found
+    def _log_prior(self, trajectories: Trajectories) -> Tensor:
+        """log-probability of each step under the prior, (n, steps)."""
+        assert self.prior is not None
+        rows = _Packed(trajectories, self._conditions(trajectories.context))
+        logits = self._heads_at(self.prior, rows.state, rows.condition)["forward"]
+        return rows.scatter(log_choice(logits, self.environment.allowed(rows.state), rows.action))
 
-    def _log_pb(self, rows: _Packed, heads: dict[str, Tensor]) -> Tensor:
+    def _forward_scores(self, rows: _Packed, heads: Mapping[str, Tensor], needs: frozenset[str]) -> dict[str, Tensor]:
+        def prior() -> Tensor:
+            assert self.prior is not None
+            return self._heads_at(self.prior, rows.state, rows.condition)["forward"]
+
+        allowed = self.environment.allowed(rows.state)
+        return forward_scores(heads, allowed, rows.action, rows.scatter, needs, prior)
+
+    def _log_pb(self, rows: _Packed, heads: Mapping[str, Tensor]) -> Tensor:
         back = self.environment.back_action(rows.state, rows.action)
         parents = self.environment.parents(rows.child)
         if self.backward_policy is None:
@@ -221,7 +202,7 @@ class DiscreteSampler(nn.Module):
         else:
             with torch.no_grad():
                 logits = self._backward_logits(rows.child, rows.condition)
-        return rows.scatter(_log_choice(logits, parents, back))
+        return rows.scatter(log_choice(logits, parents, back))
 
     def _log_inflow(self, rows: _Packed) -> Tensor:
         """log sum of F(parent, action) over the parents of each state that was entered."""
@@ -230,13 +211,17 @@ class DiscreteSampler(nn.Module):
         child = rows.child[row]
         action = self.environment.forward_action(child, back)
         condition = None if rows.condition is None else rows.condition[row]
-        flow = self.policy(self._features(self.environment.back(child, back), condition))["forward"]
+        flow = self._heads_at(self.policy, self.environment.back(child, back), condition)["forward"]
         edges = flow.new_full(parents.shape, -torch.inf).masked_scatter(parents, flow.gather(1, action[:, None]))
         return rows.scatter(torch.logsumexp(edges, 1))
 
+    def visited(self, trajectories: Trajectories) -> Tensor:
+        """The states of each trajectory, (n, steps + 1, width); unspecified beyond its length."""
+        return trajectories.path["state"]
+
     def log_edges(self, state: Tensor) -> dict[str, Tensor]:
         """For listed states: `log_pf` (n, actions), -inf where not allowed, and `log_flow` (n,) where there is one."""
-        heads = self.policy(self._features(state, None))
+        heads = self._heads_at(self.policy, state, None)
         logits = heads["forward"].masked_fill(~self.environment.allowed(state), -torch.inf)
         found = {"log_pf": torch.log_softmax(logits, 1)}
         if "log_outflow" in self.offers:
@@ -252,8 +237,15 @@ class DiscreteSampler(nn.Module):
 
     def _backward_logits(self, state: Tensor, condition: Tensor | None) -> Tensor:
         module = self.policy if self.backward_policy is None else self.backward_policy
-        # The uniform policy reads the number of rows alone: there is nothing to encode for it.
-        return module(state if isinstance(module, Uniform) else self._features(state, condition))["backward"]
+        return self._heads_at(module, state, condition)["backward"]
+
+    def _heads_at(self, module: nn.Module, state: Tensor, condition: Tensor | None) -> Mapping[str, Tensor]:
+        """A policy's heads at states: of the encoded states, or of the states themselves where it reads those."""
+        if isinstance(module, Uniform):  # it reads the number of rows alone: there is nothing to encode for it
+            return module(state)
+        if condition is None and self.default is not None:
+            condition = self.default.expand(len(state), -1)
+        return module(state, condition) if reads_states(module) else module(self._features(state, condition))
 
     def _features(self, state: Tensor, condition: Tensor | None) -> Tensor:
         features = self.environment.encode(state)
@@ -357,34 +349,6 @@ def _path(
         for lane, place, value in parts:
             path[name][lane, place] = value
     return path
-
-
-def _choose(logits: Tensor, allowed: Tensor, uniform: Tensor, behaviour: Behaviour) -> Tensor:
-    """One allowed action a row, by inverse CDF of one uniform."""
-    if behaviour.temperature != 1.0:
-        logits = logits / behaviour.temperature
-    policy = torch.softmax(torch.where(allowed, logits, NEVER), 1)
-    if behaviour.epsilon:
-        share = allowed.to(policy.dtype)
-        policy = (1 - behaviour.epsilon) * policy + behaviour.epsilon * share / share.sum(1, keepdim=True)
-    cumulative = policy.cumsum(1)
-    return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
-
-
-def _uniforms(steps: int, n: int, generator: torch.Generator) -> Tensor:
-    """The noise of a whole draw, one number a step and lane, drawn before the first step.
-
-    Held a few roundings below 1, so that uniform * total is below total and inverse CDF never passes the last action.
-    """
-    return torch.rand((steps, n), generator=generator) * (1 - 2.0**-22)
-
-
-def _log_choice(logits: Tensor, allowed: Tensor, action: Tensor) -> Tensor:
-    return torch.log_softmax(torch.where(allowed, logits, NEVER), 1).gather(1, action[:, None])[:, 0]
-
-
-def _expected(log_policy: Tensor, value: Tensor, allowed: Tensor) -> Tensor:
-    return (log_policy.exp() * value.masked_fill(~allowed, 0.0)).sum(1)
 
 
 def _backward_module(environment: Environment, backward: nn.Module | str) -> nn.Module | None:

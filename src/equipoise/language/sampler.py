@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from equipoise.contracts import ON_POLICY, Behaviour
+from equipoise.contracts import ON_POLICY, Behaviour, require_both, require_offered
 from equipoise.language.generation import Responses, generate, join
 from equipoise.language.network import Frozen, Network
+from equipoise.sampling.fixed import renewed
 from equipoise.trajectories import Columns, Fixed, Scores, Trajectories
 
 SLICE = 2**24
@@ -102,8 +103,7 @@ class LanguageModel(nn.Module):
         """n responses; the first keep[i] tokens of start[i] stay where these are given."""
         if behaviour.noise:
             raise ValueError(f"noise is {behaviour.noise}: tokens are explored by epsilon or temperature")
-        if (start is None) != (keep is None):
-            raise ValueError("give both 'start' and 'keep', or neither")
+        require_both(start, keep)
         prompt, length = self._prompts(context, n)
         # Held a few roundings below 1, so that inverse CDF never passes the last token.
         uniforms = torch.rand((self.most, n), generator=generator) * (1 - 2.0**-22)
@@ -133,16 +133,11 @@ class LanguageModel(nn.Module):
         """Fills `fixed["log_prior"]` where it is absent or of another version of the reference."""
         if self.reference is None:
             return trajectories
-        held = trajectories.fixed.get("log_prior")
-        current = self.reference.version.cpu().expand(len(trajectories)).clone()
-        stale = torch.ones_like(current, dtype=torch.bool) if held is None else torch.ne(held.version, current)
-        if not stale.any():
-            return trajectories
-        fresh = trajectories[stale]
-        found = self._evaluated(fresh, frozenset({"log_pf"}), frozen=True)["log_pf"]
-        value = found.new_zeros((len(trajectories), trajectories.steps)) if held is None else held.value.clone()
-        value[stale, : fresh.steps] = found.to(value.dtype)
-        return replace(trajectories, fixed={**trajectories.fixed, "log_prior": Fixed(value, current)})
+
+        def compute(stale: Trajectories) -> Tensor:
+            return self._evaluated(stale, frozenset({"log_pf"}), frozen=True)["log_pf"]
+
+        return renewed(trajectories, "log_prior", self.reference.version, compute)
 
     def score(
         self, trajectories: Trajectories, needs: frozenset[str], *, generator: torch.Generator | None = None
@@ -152,8 +147,7 @@ class LanguageModel(nn.Module):
         Raises:
             ValueError: a need that this sampler does not offer.
         """
-        if needs - self.offers:
-            raise ValueError(f"this sampler offers {sorted(self.offers)}, not {sorted(needs - self.offers)}")
+        require_offered(self, needs)
         mask = torch.arange(trajectories.steps) < trajectories.length[:, None]
         found = {}
         if "log_prior" in needs:  # before the model's own pass, whose graph would lie in memory beside it

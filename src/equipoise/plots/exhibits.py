@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from equipoise.contracts import Enumerable
 from equipoise.discrete.environments.hypergrid import Hypergrid
+from equipoise.discrete.judge import Judge
 from equipoise.plots import figures
 from equipoise.plots.images import image_grids
 from equipoise.plots.points import point_panels
@@ -197,7 +197,7 @@ def distribution(run: StoredRun) -> list[Exhibit]:
     if not isinstance(run.built, DiscreteRun):
         return []
     environment, judge = run.built.sampler.environment, run.built.judge
-    if not isinstance(environment, Enumerable):
+    if not isinstance(judge, Judge):
         return []
     log_target, model = torch.log_softmax(judge.log_target, 0), judge.distribution()
     if isinstance(environment, Hypergrid) and environment.dim == 2:

@@ -23,6 +23,9 @@ Records = Sequence[Mapping[str, Any]]
 
 LABELS = {
     "total_variation": "total variation (0 to 1)",
+    "l1": "L1, sum over objects (0 to 2)",
+    "modes_held": "modes held",
+    "modes_found": "modes found while training",
     "mode_total_variation": "shares of modes: total variation",
     "eubo": "evidence upper bound (nats)",
     "log_z": "log Z (nats)",
@@ -81,9 +84,9 @@ def learning_curves(
         grid(axes)
         axes.set(xlabel="optimiser steps", ylabel=LABELS.get(metric, metric), yscale="log" if log else "linear")
         axes.yaxis.label.set_parse_math(False)
-        _count_steps(axes)
+        count_steps(axes)
         if log:
-            _number_decades(axes, math.log10(max(positive) / min(positive)))
+            number_decades(axes, math.log10(max(positive) / min(positive)))
         handles = [_curve(axes, place, points) for place, points in enumerate(drawn.values()) if points]
         lines = [] if exact is None else _exact_lines(axes, runs, drawn, exact)
         legend_below(figure, [*handles, *lines[:1]], [*names, *[line][: len(lines)]])
@@ -244,14 +247,15 @@ def _exact_lines(
     return [axes.axhline(value, color=INK, linewidth=1, dashes=(5, 2), zorder=1.5) for value in values.values()]
 
 
-def _count_steps(axes: Axes) -> None:
+def count_steps(axes: Axes) -> None:
+    """Whole steps on the horizontal axis, thousands as k."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _number_decades(axes: Axes, decades: float) -> None:
+def number_decades(axes: Axes, decades: float) -> None:
     """Plain numbers on a logarithmic axis, more of them where it spans little."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 

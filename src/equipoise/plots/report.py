@@ -25,6 +25,8 @@ FIGURES: tuple[tuple[str, Callable[[Mapping[str, Any]], str | None]], ...] = (
     ("off modes", lambda last: _shown(last, "off_mode_mass")),
     ("Wasserstein (floor)", lambda last: _beside(last, "wasserstein2", "wasserstein2_floor")),
     ("ELBO (EUBO), nats", lambda last: _beside(last, "elbo", "eubo")),
+    ("greedy accuracy (before)", lambda last: _beside(last, "greedy_accuracy", "greedy_accuracy_prior")),
+    ("sampled accuracy (before)", lambda last: _beside(last, "sampled_accuracy", "sampled_accuracy_prior")),
     ("learner idle (searchers)", lambda last: _beside(last, "learner_idle", "searchers_idle")),
 )
 """Columns of the table of runs, by what a run's last record has; one that no run has is left out."""

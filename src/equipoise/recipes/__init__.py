@@ -5,9 +5,30 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["GSM8K", "Arithmetic", "Digits", "Gaussians25", "Hypergrid", "Strings", "TFBind8", "open_run", "train"]
+_SUITE = ("Bags", "BitSequences", "Ising", "Peptides", "QM9Strings", "SEHStrings", "Sets", "TFBind10")
+
+__all__ = [
+    "GSM8K",
+    "Arithmetic",
+    "Bags",
+    "BitSequences",
+    "Digits",
+    "Gaussians25",
+    "Hypergrid",
+    "Ising",
+    "Peptides",
+    "QM9Strings",
+    "SEHStrings",
+    "Sets",
+    "Strings",
+    "TFBind8",
+    "TFBind10",
+    "open_run",
+    "train",
+]
 
 _HOME = {name: "equipoise.recipes.configuration" for name in ("Hypergrid", "Strings", "TFBind8")}
+_HOME |= {name: "equipoise.recipes.discrete_configuration" for name in _SUITE}
 _HOME |= {"Digits": "equipoise.recipes.digits_configuration"}
 _HOME |= {"Gaussians25": "equipoise.recipes.diffusion_configuration"}
 _HOME |= {name: "equipoise.recipes.language_configuration" for name in ("Arithmetic", "GSM8K")}
@@ -17,6 +38,16 @@ if TYPE_CHECKING:
     from equipoise.recipes.configuration import Hypergrid, Strings, TFBind8
     from equipoise.recipes.diffusion_configuration import Gaussians25
     from equipoise.recipes.digits_configuration import Digits
+    from equipoise.recipes.discrete_configuration import (
+        Bags,
+        BitSequences,
+        Ising,
+        Peptides,
+        QM9Strings,
+        SEHStrings,
+        Sets,
+        TFBind10,
+    )
     from equipoise.recipes.language_configuration import GSM8K, Arithmetic
     from equipoise.recipes.runs import open_run, train
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from equipoise.recipes.engine_configuration import Processes
+from equipoise.recipes.refinements import DiscreteBackward, DiscreteSource, Network, Refinements, Search
 
 ResidualName = Literal[
     "trajectory",
@@ -25,6 +26,7 @@ ResidualName = Literal[
     "forward_looking",
     "sub_trajectory",
     "flow_matching",
+    "guided",
 ]
 LossName = Literal[
     "reverse_kl",
@@ -43,10 +45,9 @@ LossName = Literal[
 ]
 LogZName = Literal["learned", "group_mean", "leave_one_out", "mean_reward", "pairwise", "deviation", "flow"]
 SourceName = Literal["on_policy", "replay"]
-Backward = Literal["uniform", "learned"]
 Schedule = Literal["constant", "linear", "cosine", "wsd"]
 
-DiscreteMethod = Literal["tb", "vargrad", "db", "modified_db", "fl_db", "subtb", "fm", "rtb"]
+DiscreteMethod = Literal["tb", "vargrad", "db", "modified_db", "fl_db", "subtb", "fm", "rtb", "guided"]
 DiffusionMethod = Literal[
     "rtb", "trust_pcl", "vargrad", "tb", "likelihood", "reinforce", "reinforce_weighted", "ppo", "dpok", "original"
 ]
@@ -62,6 +63,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "subtb": ("sub_trajectory", "flow"),
     "fm": ("flow_matching", "flow"),
     "rtb": ("relative", "learned"),
+    "guided": ("guided", "learned"),
     "trust_pcl": ("consistency", "learned"),
     "tba": ("relative", "group_mean"),
     "kimi": ("relative", "mean_reward"),
@@ -91,7 +93,7 @@ BASELINES = tuple(
 )
 """Methods of KL-regularised reinforcement learning that diffusion tasks offer."""
 
-PATHS = ("trajectory", "relative", "consistency")
+PATHS = ("trajectory", "relative", "consistency", "guided")
 """Residuals of a whole trajectory, to which an estimate of log Z is added."""
 
 
@@ -137,7 +139,7 @@ class Training(Processes):
     """order of --loss alpha (1: reverse KL, 0: forward KL); two: from the first step to the last"""
     log_z: LogZName | None = None
     """estimator of log Z ('flow': the residual's own)"""
-    source: SourceName = "on_policy"
+    source: DiscreteSource = "on_policy"
     """where trajectories come from ('replay': half of each batch from the last 100,000 objects)"""
     learning_rate: float = 1e-3
     """of the policy"""
@@ -195,22 +197,27 @@ class Powered(Training):
 
 
 @dataclass(frozen=True)
-class Discrete(Powered):
+class Discrete(Refinements, Powered):
     """The flags of tasks whose objects are built step by step."""
 
     method: DiscreteMethod = "tb"
     """a named method: fills in --residual and --log-z where they are not given"""
     epsilon: float = 0.0
     """probability of a uniform action while exploring; falls linearly to 0 at half of the steps"""
-    decay: float = 0.9
-    """weight of a segment by its length, in sub-trajectory balance"""
-    backward: Backward = "uniform"
-    """backward policy"""
+    source: DiscreteSource = "on_policy"
+    """where trajectories come from: drawn, or half from what was seen, evenly or half of them from the best tenth"""
+    search: Search = "none"
+    """how new objects are looked for, beyond the sampler's own draws"""
+    backward: DiscreteBackward = "uniform"
+    """backward policy: fixed, or learned with the residual, or by the likelihood of its paths"""
     hidden: tuple[int, ...] = (256, 256)
     """widths of the network's hidden layers"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_refinements()
+        if self.choices()[0] == "guided" and self.backward not in ("uniform", "learned"):
+            raise ValueError(f"--method guided fits a backward policy of its own: leave out --backward {self.backward}")
         if not 1 <= len(self.hidden) <= 32 or not 1 <= min(self.hidden) <= max(self.hidden) <= 16384:
             raise ValueError(f"hidden is {self.hidden}: 1 to 32 widths from 1 to 16384 were expected, as 256 256")
         if self.residual == "consistency":
@@ -224,8 +231,10 @@ class Hypergrid(Discrete):
     Source: Bengio et al. 2021, arXiv:2106.04399; Malkin et al. 2022, arXiv:2201.13259.
     """
 
-    backward: Backward = "learned"
-    """backward policy"""
+    backward: DiscreteBackward = "learned"
+    """backward policy: fixed, or learned with the residual, or by the likelihood of its paths"""
+    network: Network = "mlp"
+    """policy over actions, or over the children they lead to"""
     dim: int = 2
     """coordinates"""
     side: int = 8
@@ -233,7 +242,7 @@ class Hypergrid(Discrete):
     rewards: tuple[float, ...] = (0.1, 0.5, 2.0)
     """R0 R1 R2 of the landscape (cosine: R0 R1)"""
     reward: str = "corners"
-    """'corners', 'cosine', 'deceptive', or your own as module:function, of coordinates (n, dim)"""
+    """'corners', 'easy' and 'hard' (the same, R0 R1 R2 of Madan et al.), 'cosine', 'deceptive', or module:function"""
 
 
 @dataclass(frozen=True)
@@ -252,7 +261,9 @@ class TFBind8(Discrete):
     """of the policy"""
     every: int = 1000
     """steps between evaluations, log lines and checkpoints"""
-    growth: Literal["append", "prepend_append"] = "append"
+    network: Network = "mlp"
+    """policy over actions, or over the children they lead to"""
+    growth: Literal["append", "prepend_append", "insert"] = "append"
     """where letters are added"""
     reward: str = "measured"
     """'measured', or your own as module:function, of letters' numbers (n, 8), ACGT = 0123"""
@@ -279,7 +290,7 @@ class Strings(Discrete):
     """letters of a string, where there is no table"""
     missing: float | None = None
     """reward of strings that a text table leaves out (default: every string must be there)"""
-    growth: Literal["append", "prepend_append"] = "append"
+    growth: Literal["append", "prepend_append", "insert"] = "append"
     """where letters are added"""
     reward: str = "table"
     """'table', or your own as module:function, of letters' numbers (n, length)"""

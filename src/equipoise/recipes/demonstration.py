@@ -35,23 +35,23 @@ PARTS: tuple[Part, ...] = (
     Part(
         "grid",
         "8 x 8 grid of four separated modes, trajectory balance, log Z learned",
-        Hypergrid(steps=1500, every=50),
+        Hypergrid(steps=1000, every=50),
     ),
     Part(
         "grid-forward-kl",
         "16 x 16 grid, the forward KL as an off-policy loss, log Z from each batch",
-        Hypergrid(side=16, steps=1500, every=50, batch=32, loss="forward_kl", log_z="deviation"),
+        Hypergrid(side=16, steps=800, every=50, batch=32, loss="forward_kl", log_z="deviation"),
     ),
     Part(
         "prior-times-reward",
         "8 x 8 grid, relative trajectory balance: a uniform prior times the reward squared",
-        Hypergrid(steps=1500, every=50, method="rtb", beta=2.0, epsilon=0.2),
+        Hypergrid(steps=1000, every=50, method="rtb", beta=2.0, epsilon=0.2),
     ),
     Part(
         "strings",
         "4,096 words grown at both ends, rewarded for a motif wherever it stands",
         Strings(
-            steps=2000,
+            steps=1500,
             every=100,
             alphabet="ACGT",
             length=6,
@@ -65,12 +65,13 @@ PARTS: tuple[Part, ...] = (
     Part(
         "posterior",
         "a diffusion prior on 25 Gaussians, tuned to nine of them, unevenly weighed, by relative trajectory balance",
-        Gaussians25(steps=500, every=125, time_steps=40, prior_steps=4000, learning_rate=2e-3),
+        Gaussians25(steps=400, every=100, time_steps=40, prior_steps=3500, learning_rate=2e-3),
+        needs="scipy",
     ),
     Part(
         "sums",
         "a small language model that adds half of two-digit sums rightly, post-trained on answers four steps stale",
-        Arithmetic(steps=80, every=40, judged=400, lag=4),
+        Arithmetic(steps=60, every=30, judged=400, lag=4),
         needs="transformers",
     ),
 )

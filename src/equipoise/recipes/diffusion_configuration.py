@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from equipoise.recipes.configuration import BASELINES, METHODS, PATHS, DiffusionMethod, Powered
+from equipoise.recipes.configuration import BASELINES, METHODS, PATHS, DiffusionMethod, Powered, SourceName
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Diffusion(Powered):
     """trajectories a step"""
     method: DiffusionMethod = "rtb"
     """a named method: of the balance family (fills in --residual and --log-z), or a baseline of RL"""
+    source: SourceName = "on_policy"
+    """where trajectories come from ('replay': half of each batch from the last 100,000 objects)"""
     noise: float = 0.5
     """exploration: its square is added to the variance of every step; falls linearly to 0 at 90 % of the steps"""
     time_steps: int = 100

@@ -50,7 +50,6 @@ def _methods(seed: int, folder: Path, **common: Any) -> dict[str, Digits]:
         "ddpo": Digits(method="reinforce", **trained),
         "ddpo, clipped": Digits(method="ppo", **{**trained, "steps": more, "every": more}),
         "dpok": Digits(method="dpok", **trained),
-        "steered, untrained": Digits(method="rtb", **{**shared, "steps": 1, "every": 1, "learning_rate": 1e-12}),
         "steered, rtb": Digits(method="rtb", **{**shared, "every": Digits.steps}),
         "classifier guidance": Digits(method="classifier_guidance", scale=1.0, **shared),
         "dps, 0.1": Digits(method="dps", scale=0.1, **shared),

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from equipoise.contracts import Behaviour, Enumerable, Reward, Source
-from equipoise.discrete.judge import Judge, source_flow
-from equipoise.discrete.policies.mlp import MLP, Uniform
+from equipoise.contracts import Environment, Reward, Source
+from equipoise.discrete.judge import Judge, listable, source_flow
+from equipoise.discrete.policies.separate import Separate
+from equipoise.discrete.sampled_judge import SampledJudge
 from equipoise.discrete.sampler import DiscreteSampler
+from equipoise.evaluation.coverage import Modes
 from equipoise.objectives import partition
-from equipoise.objectives.divergences import Divergence
-from equipoise.recipes.choices import annealed, divergence_of, falling, same_or_of
+from equipoise.recipes.choices import divergence_of, falling
 from equipoise.recipes.configuration import Discrete
-from equipoise.sampling.replay import Replay
-from equipoise.sampling.rollouts import Rollouts
-from equipoise.training.balance import RESIDUALS, STATE_REWARD, LogZ, Residual, balance, sub_trajectory
+from equipoise.recipes.discrete_sources import sources_of
+from equipoise.recipes.discrete_terms import lessons_term, log_z_at_beta, log_z_of, terms_of
+from equipoise.recipes.policies import require_admitted, rows_at_once, sampler_of
+from equipoise.sampling.fixed import GUIDE
+from equipoise.training.balance import RESIDUALS, STATE_REWARD, LogZ, Residual, sub_trajectory
 from equipoise.training.loop import Run
-from equipoise.training.terms import Term
-from equipoise.trajectories import Columns, Trajectories
+from equipoise.trajectories import Columns
 
 
 @dataclass(frozen=True)
@@ -32,28 +36,24 @@ class DiscreteRun:
     run: Run
     sampler: DiscreteSampler
     reward: Reward
-    judge: Judge
+    judge: Judge | SampledJudge
     show: Callable[[Columns], list[str]]
+    asked: tuple[Callable[[Any], dict[str, float]], ...] = ()
 
     def check(self) -> None:
-        """Calls the reward on every object, so that a wrong one is found before anything is written."""
-        _ = self.judge.log_reward
+        """Calls the reward, on every object where they can be listed, before anything is written."""
+        self.judge.check()
 
     def prepare(self, folder: Path | None) -> None:
         """Nothing comes before the run."""
 
     def evaluate(self) -> dict[str, float]:
-        """Exact figures of the sampler as it is now."""
-        return self.judge.figures()
+        """The figures of a record, and those that its task asks for at the end: sampled ones, with their floors."""
+        return self.run.evaluate() | {name: value for ask in self.asked for name, value in ask(self.judge).items()}
 
     def summary(self) -> list[str]:
         """What matters of the figures, in words."""
-        found = self.evaluate()
-        return [
-            f"total variation {found['total_variation']:.5f} over {len(self.judge.log_target):,} objects",
-            f"log Z {found['log_z']:.5f}, exactly {found['log_z_exact']:.5f}",
-            f"mean reward {found['mean_reward']:.5f}, exactly {found['mean_reward_exact']:.5f}",
-        ]
+        return self.judge.summary()
 
     def table(self, n: int, generator: torch.Generator) -> str:
         """n objects drawn on-policy, as tab-separated text: object, log_reward, log_probability."""
@@ -67,20 +67,27 @@ class DiscreteRun:
 
 def build(
     config: Discrete,
-    environment: Enumerable,
+    environment: Environment,
     reward: Reward,
     *,
     show: Callable[[Columns], list[str]],
-    state_reward: bool = False,
+    state_reward: Callable[[Tensor], Tensor] | None = None,
+    modes: Modes | None = None,
+    total: Callable[[float], float] | None = None,
+    asked: tuple[Callable[[Any], dict[str, float]], ...] = (),
 ) -> DiscreteRun:
     """Joins the four choices of a configuration over an environment and a reward.
 
     Args:
         config: of the task.
-        environment: the space of objects, small enough to list.
+        environment: the space of objects; where it can be listed, it is judged exactly.
         reward: log R of objects.
         show: objects as text, for people.
-        state_reward: whether the reward is also defined on the states on the way (forward-looking balance).
+        state_reward: log R of states, where unfinished objects have a reward too (forward-looking and modified
+            detailed balance); of terminal ones the reward itself.
+        modes: of the target, where they are known: what is held of them is judged, and when each was found is kept.
+        total: log of the sum of R^beta over all objects, by beta, where that is known without a list.
+        asked: what `evaluate` adds to a record's figures, too dear for every record.
 
     Raises:
         ValueError: choices that do not fit together, or a reward that is not finite somewhere.
@@ -89,86 +96,113 @@ def build(
     torch.manual_seed(config.seed)
     residual_name, log_z_name = config.choices()
     residual = sub_trajectory(decay=config.decay) if residual_name == "sub_trajectory" else RESIDUALS[residual_name]
-    sampler = _sampler(config, environment, residual)
-    log_z = None if log_z_name == "flow" else partition.estimator(log_z_name, divergence_of(config))
-    modules: dict[str, torch.nn.Module] = {"policy": sampler}
-    if isinstance(log_z, torch.nn.Module):
-        modules["log_z"] = log_z
-    source = Rollouts(
-        sampler,
-        reward,
-        behaviour=_exploration(config),
-        state_reward=_state_reward(reward, environment) if state_reward and STATE_REWARD in residual.needs else None,
-    )
-
-    def term(loss: Divergence) -> Term:
-        estimate = same_or_of(log_z, log_z_name, loss)
-        return balance("balance", config.source, sampler, residual, loss, estimate, beta=lambda step, rows: config.beta)
-
-    judge = Judge(sampler, reward, config.beta, _log_z_now(config, sampler, reward, log_z, residual))
-    rates = {"policy": config.learning_rate, "log_z": config.learning_rate_log_z}
+    require_admitted(residual_name, residual, environment, on_the_way=state_reward is not None)
+    sampler = sampler_of(config, environment, residual)
+    log_z = log_z_of(config, log_z_name)
+    teacher = _teacher(config, environment, residual) if config.search == "teacher" else None
+    along = state_reward if STATE_REWARD in residual.needs else None
+    sources = sources_of(config, sampler, reward, residual, state_reward=along, modes=modes, teacher=teacher)
+    terms = terms_of(config, sampler, residual, log_z, log_z_name)
+    modules = _modules(sampler, log_z)
+    named: dict[str, Source] = {config.source: sources.main}
+    if teacher is not None and sources.lessons is not None:
+        lessons = partition.Learned()
+        modules |= {"teacher": teacher, "teacher_log_z": lessons}
+        named["lessons"] = sources.lessons
+        terms.append(lessons_term(teacher, lessons, divergence_of(config)))
+    judged = (sampler, reward, config.beta, _log_z_now(config, sampler, state_reward, log_z, residual))
+    if listable(environment):
+        judge = Judge(*judged, modes)
+    else:
+        judge = SampledJudge(*judged, known=_known(config, sampler, total))
+        if isinstance(log_z, partition.Learned) and not config.start_log_z:
+            _begin(log_z, judge)
     run = Run(
         modules=modules,
-        learning_rate={name: falling(rates[name], config.schedule, config.steps) for name in modules},
-        terms=(annealed(config, term),),
-        sources={config.source: source if config.source == "on_policy" else _replayed(source, sampler)},
-        batch={config.source: config.batch},
+        learning_rate={name: falling(_rate(config, name), config.schedule, config.steps) for name in modules},
+        terms=tuple(terms),
+        sources=named,
+        batch=dict.fromkeys(named, config.batch),
         steps=config.steps,
         seed=config.seed,
+        chunk=rows_at_once(sampler),
         clip=10.0,
-        evaluate=judge.figures,
+        evaluate=lambda: judge.figures() | sources.figures(),
     )
-    return DiscreteRun(run, sampler, reward, judge, show)
+    return DiscreteRun(run, sampler, reward, judge, show, asked)
 
 
-def _sampler(config: Discrete, environment: Enumerable, residual: Residual) -> DiscreteSampler:
-    heads = {"forward": environment.actions}
-    if config.backward == "learned" and "log_pb" in residual.needs:
-        heads["backward"] = environment.back_actions
-    if "log_flow" in residual.needs:
-        heads["flow"] = 0
-    return DiscreteSampler(
-        environment,
-        MLP(environment.features, config.hidden, heads),
-        backward="learned" if "backward" in heads else "uniform",
-        prior=Uniform({"forward": environment.actions}) if "log_prior" in residual.needs else None,
-        flows="log_inflow" in residual.needs,
-    )
+def _modules(sampler: DiscreteSampler, log_z: LogZ | None) -> dict[str, nn.Module]:
+    """What is trained, by the name of its learning rate."""
+    if isinstance(sampler.policy, Separate):
+        modules: dict[str, nn.Module] = {"policy": sampler.policy.ahead, "backward": sampler.policy.back}
+    else:
+        modules = {"policy": sampler}
+    return modules | ({"log_z": log_z} if isinstance(log_z, nn.Module) else {})
 
 
-def _replayed(rollouts: Rollouts, sampler: DiscreteSampler) -> Source:
-    """Half of each batch from what was drawn before, by paths drawn backwards from its end points.
+def _rate(config: Discrete, name: str) -> float:
+    if name in ("log_z", "teacher_log_z"):
+        return config.learning_rate_log_z
+    own = config.learning_rate_backward if name == "backward" else None
+    return config.learning_rate if own is None else own
 
-    Paths that are drawn again lose what the rollouts fixed on them; where that is needed, whole paths are kept.
+
+def _teacher(config: Discrete, environment: Environment, residual: Residual) -> DiscreteSampler:
+    """A sampler like the student's.
+
+    Raises:
+        ValueError: a residual that has no log Z, or values that rows of two samplers do not share.
     """
-    again = None if rollouts.provides else sampler
-    return Replay(rollouts, fresh=0.5, capacity=100_000, again=again)
+    if not residual.partition or GUIDE in residual.needs or config.backward == "likelihood":
+        raise ValueError("--search teacher reads the residuals of trajectory balance: use --method tb or vargrad")
+    plain = replace(config, search="none", network="mlp", backward="uniform")
+    return sampler_of(plain, environment, RESIDUALS["trajectory"])
 
 
-def _exploration(config: Discrete) -> Callable[[int], Behaviour]:
-    half = config.steps / 2
-    return lambda version: Behaviour(epsilon=config.epsilon * max(0.0, 1 - version / half))
+def _known(config: Discrete, sampler: DiscreteSampler, total: Callable[[float], float] | None) -> dict[str, float]:
+    if total is None or sampler.prior is not None:
+        return {}
+    log_z = total(config.beta)
+    return {"log_z_exact": log_z, "mean_reward_exact": math.exp(total(config.beta + 1) - log_z)}
 
 
-def _state_reward(reward: Reward, environment: Enumerable) -> Callable[[Trajectories], Tensor]:
-    def state_reward(trajectories: Trajectories) -> Tensor:
-        states = trajectories.path["state"]
-        inside = torch.arange(states.shape[1]) <= trajectories.length[:, None]
-        value = reward(environment.objects(states[inside]), None)
-        return value.new_zeros(inside.shape).masked_scatter(inside, value)
+@torch.no_grad()
+def _begin(log_z: partition.Learned, judge: SampledJudge) -> None:
+    """log Z begins at the untrained sampler's lower bound: from 0 it would take steps by the hundred to get near."""
+    log_z.log_z.fill_(replace(judge, n=64).figures()["elbo"])
 
-    return state_reward
+
+def mass_at_least(reward: float) -> Callable[[Judge | SampledJudge], dict[str, float]]:
+    """What a run is asked: the sampler's mass on objects of that reward or more, beside the target's."""
+
+    def asked(judge: Judge | SampledJudge) -> dict[str, float]:
+        if not isinstance(judge, Judge):
+            return {}
+        best = judge.log_reward >= math.log(reward)
+        return {
+            "best_mass": float(judge.distribution()[best].sum()),
+            "best_mass_exact": float(judge.target[best].sum()),
+        }
+
+    return asked
 
 
 def _log_z_now(
-    config: Discrete, sampler: DiscreteSampler, reward: Reward, log_z: LogZ | None, residual: Residual
+    config: Discrete,
+    sampler: DiscreteSampler,
+    state_reward: Callable[[Tensor], Tensor] | None,
+    log_z: LogZ | None,
+    residual: Residual,
 ) -> Callable[[], float] | None:
     """The run's own estimate: learned, or the flow of the source; None where a batch estimates it."""
     if isinstance(log_z, partition.Learned):
         return lambda: float(log_z.log_z.detach())
+    if isinstance(log_z, partition.Conditional):
+        return lambda: log_z_at_beta(log_z, config.levels)
     if residual.log_z is None:
         return None
     start = 0.0
-    if STATE_REWARD in residual.needs:
-        start = config.beta * float(reward(sampler.environment.objects(sampler.environment.initial(1)), None))
+    if STATE_REWARD in residual.needs and state_reward is not None:
+        start = config.beta * float(state_reward(sampler.environment.initial(1)))
     return lambda: source_flow(sampler, start_reward=start)

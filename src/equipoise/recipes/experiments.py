@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from equipoise.recipes import hypergrid_experiments
 from equipoise.recipes.configuration import Training, nearest
 from equipoise.recipes.digits_experiments import FTB2026, RTB2024
 from equipoise.recipes.gaussians_experiments import DELEU2025, DELEU2025_FULL, DIVERGENCES
+from equipoise.recipes.hypergrid_experiments import MADAN2023
+from equipoise.recipes.leaderboard import LEADERBOARD
+from equipoise.recipes.sequence_experiments import MALKIN2022
+from equipoise.recipes.shen_experiments import SHEN2023
+from equipoise.recipes.tables import EVALUATION, Compared, Derived, Published, write_table
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,24 @@ class Experiment:
         runs: (seed, folder of the seed's runs) -> configurations by label, in the order in which they run; a later one
             may name an earlier one's folder, folder / label.
         figures: columns of the table: names of figures, with a heading each.
+        compared: figures that have a row each, beside the paper's, the exact ones and a perfect sampler's; where there
+            are some, that is the table.
+        published: what the paper printed of them.
+        derived: figures that are read off all of a run's records.
+        curves: figures that are drawn by step.
+        judged: whether a finished run is judged once more by its task, for figures too dear for every record.
         slow: costs hours.
     """
 
     about: str
     source: str
     runs: Callable[[int, Path], Mapping[str, Training]]
-    figures: Mapping[str, str]
+    figures: Mapping[str, str] = field(default_factory=dict)
+    compared: Mapping[str, Compared] = field(default_factory=dict)
+    published: Published = field(default_factory=dict)
+    derived: Derived = field(default_factory=dict)
+    curves: tuple[str, ...] = ()
+    judged: bool = False
     slow: bool = False
 
 
@@ -48,6 +62,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         "gaussians-divergences": DIVERGENCES,
         "rtb2024-digits": RTB2024,
         "ftb2026-digits": FTB2026,
+        "malkin2022": MALKIN2022,
+        "madan2023": MADAN2023,
+        "ftb2026-hypergrid": hypergrid_experiments.FTB2026,
+        "shen2023": SHEN2023,
+        "leaderboard": LEADERBOARD,
     }.items()
 }
 """By the name that `equipoise reproduce` takes."""
@@ -71,7 +90,7 @@ def reproduce(
     *,
     scale: float = 1.0,
     only: Sequence[str] = (),
-    begin: Callable[[str, int], None] = lambda label, seed: None,
+    begin: Callable[[str], None] = lambda run: None,
 ) -> dict[str, list[Path]]:
     """Runs an experiment, or what of it is not done yet, and writes `out`/table.md and `out`/table.json.
 
@@ -81,7 +100,7 @@ def reproduce(
         seeds: each has its own runs.
         scale: of every run's steps: below 1 for a quick look.
         only: labels to run; empty: all.
-        begin: told of each run before it starts.
+        begin: told of each run before it starts, with its place among all.
 
     Returns:
         The run folders by label, one a seed.
@@ -89,64 +108,58 @@ def reproduce(
     Raises:
         ValueError: an unknown label, or a run below `out` that was made with other settings.
     """
-    from equipoise.recipes.runs import continue_run, open_run, read_config, train
+    from equipoise.recipes.runs import continue_run, open_run, train
 
-    found: dict[str, list[Path]] = {}
-    for seed in seeds:
-        folder = out / f"seed-{seed}"
-        configs = chosen.runs(seed, folder)
-        unknown = [label for label in only if label not in configs]
-        if unknown:
-            raise ValueError(f"unknown run '{unknown[0]}'{nearest(unknown[0], configs)}; runs: {', '.join(configs)}")
-        for label, config in configs.items():
-            if only and label not in only:
-                continue
-            config = _scaled(config, scale, folder / label)
-            path = folder / label
-            found.setdefault(label, []).append(path)
-            if (path / "DONE").exists():
-                _require_same(read_config(path)[1], config, path)
-                continue
-            begin(label, seed)
+    every = [
+        (label, _scaled(config, scale, out / f"seed-{seed}" / label))
+        for seed in seeds
+        for label, config in chosen.runs(seed, out / f"seed-{seed}").items()
+    ]
+    labels = list(dict.fromkeys(label for label, _ in every))
+    unknown = [label for label in only if label not in labels]
+    if unknown:
+        raise ValueError(f"unknown run '{unknown[0]}'{nearest(unknown[0], labels)}; runs: {', '.join(labels)}")
+    wanted = [(label, config) for label, config in every if not only or label in only]
+    for place, (label, config) in enumerate(wanted, 1):
+        path = _path(config)
+        if (path / "config.yaml").exists():
+            _require_same(config)
+        if not (path / "DONE").exists():
+            begin(f"run {place} of {len(wanted)}, seed {config.seed}: {label}")
             if (path / "config.yaml").exists():
-                stored = open_run(path)
-                _require_same(stored.config, config, path)
-                continue_run(stored)
+                continue_run(open_run(path))
             else:
                 train(config)
-            write_table(chosen, found, out)
-    write_table(chosen, found, out)
+        if chosen.judged:
+            _judge(path)
+        _write(chosen, every, out)
+    return _write(chosen, every, out)
+
+
+def _write(chosen: Experiment, every: Sequence[tuple[str, Training]], out: Path) -> dict[str, list[Path]]:
+    """The table of all finished runs of these settings, chosen now or before; their folders by label."""
+    found: dict[str, list[Path]] = {}
+    for label, config in every:
+        if (_path(config) / "DONE").exists() and _differing(config) is None:
+            found.setdefault(label, []).append(_path(config))
+    write_table(
+        found,
+        out,
+        figures=chosen.figures,
+        compared=chosen.compared,
+        published=chosen.published,
+        derived=chosen.derived,
+    )
     return found
 
 
-def write_table(chosen: Experiment, found: Mapping[str, Sequence[Path]], out: Path) -> None:
-    """`table.json`, every figure of every run, and `table.md`: mean over seeds, and their standard deviation."""
-    rows = {label: [_last(path) for path in paths if (path / "DONE").exists()] for label, paths in found.items()}
-    (out / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
-    lines = [
-        f"| run | seeds | {' | '.join(chosen.figures.values())} | CPU s |",
-        f"|---|---|{'---|' * len(chosen.figures)}---|",
-    ]
-    for label, records in rows.items():
-        if records:
-            cells = [_cell([record.get(name) for record in records]) for name in (*chosen.figures, "cpu_seconds")]
-            lines.append(f"| {label} | {len(records)} | {' | '.join(cells)} |")
-    (out / "table.md").write_text("\n".join(lines) + "\n")
+def _judge(path: Path) -> None:
+    """Keeps what the task says of a finished run at the end, once."""
+    from equipoise.recipes.runs import open_run
+    from equipoise.training.folder import write_whole
 
-
-def _last(path: Path) -> dict[str, Any]:
-    from equipoise.training.folder import RunFolder
-
-    return {**RunFolder(path).metrics()[-1], **json.loads((path / "DONE").read_text())}
-
-
-def _cell(values: Sequence[float | None]) -> str:
-    numbers = [value for value in values if value is not None and math.isfinite(value)]
-    if not numbers:
-        return ""
-    mean = statistics.fmean(numbers)
-    shown = f"{mean:.0f}" if abs(mean) >= 100 else f"{mean:.3f}"
-    return f"{shown} ± {statistics.stdev(numbers):.3f}" if len(numbers) > 1 else shown
+    if not (path / EVALUATION).exists():
+        write_whole(path / EVALUATION, (json.dumps(open_run(path).built.evaluate()) + "\n").encode())
 
 
 def _scaled(config: Training, scale: float, out: Path) -> Training:
@@ -154,15 +167,28 @@ def _scaled(config: Training, scale: float, out: Path) -> Training:
     return dataclasses.replace(config, steps=steps, every=min(config.every, steps), out=out).resolved()
 
 
-def _require_same(stored: Training, config: Training, path: Path) -> None:
-    differing = [
-        entry.name
-        for entry in dataclasses.fields(config)
-        if entry.name not in ("out", "prior") and getattr(stored, entry.name, None) != getattr(config, entry.name)
-    ]
-    if differing:
-        name = differing[0]
+def _path(config: Training) -> Path:
+    assert config.out is not None
+    return config.out
+
+
+def _differing(config: Training) -> tuple[str, object] | None:
+    """The first setting in which the run in the configuration's folder differs from it, and what it was there."""
+    from equipoise.recipes.runs import read_config
+
+    stored = read_config(_path(config))[1]
+    for entry in dataclasses.fields(config):
+        held = getattr(stored, entry.name, None)
+        if entry.name not in ("out", "prior") and held != getattr(config, entry.name):
+            return entry.name, held
+    return None
+
+
+def _require_same(config: Training) -> None:
+    found = _differing(config)
+    if found is not None:
+        name, held = found
         raise ValueError(
-            f"'{path}' was run with {name} {getattr(stored, name, None)}, not {getattr(config, name)}: give another "
-            "--out, or the same settings"
+            f"'{_path(config)}' was run with {name} {held}, not {getattr(config, name)}: give another --out, or the "
+            "same settings"
         )

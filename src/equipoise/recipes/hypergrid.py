@@ -9,12 +9,17 @@ from torch import Tensor
 
 from equipoise.contracts import Reward
 from equipoise.discrete import exact
-from equipoise.discrete.environments.hypergrid import LANDSCAPES, Hypergrid
+from equipoise.discrete.corners import corner_modes
+from equipoise.discrete.environments.hypergrid import LANDSCAPES, PUBLISHED, Hypergrid, corners
+from equipoise.discrete.judge import published_l1
 from equipoise.recipes import configuration
 from equipoise.recipes.configuration import nearest
 from equipoise.recipes.discrete import DiscreteRun, build
 from equipoise.recipes.rewards import own_reward, wrapped
 from equipoise.trajectories import Columns
+
+CORNERS = ("corners", "easy", "hard", "deceptive")
+"""Landscapes whose highest reward is in a ring at each corner."""
 
 
 def hypergrid(config: configuration.Hypergrid, reward: Callable[..., Tensor] | None = None) -> DiscreteRun:
@@ -31,7 +36,12 @@ def hypergrid(config: configuration.Hypergrid, reward: Callable[..., Tensor] | N
         raise ValueError(f"a grid of dim {config.dim} and side {config.side} has more than {exact.LIMIT // 2} points")
     environment = Hypergrid(dim=config.dim, side=config.side)
     chosen = _reward(config) if reward is None else wrapped(reward)
-    return build(config, environment, chosen, state_reward=True, show=_show)
+    modes = corner_modes(dim=config.dim, side=config.side) if reward is None and config.reward in CORNERS else None
+
+    def state_reward(state: Tensor) -> Tensor:
+        return chosen(environment.objects(state), None)
+
+    return build(config, environment, chosen, state_reward=state_reward, show=_show, modes=modes, asked=(published_l1,))
 
 
 def _show(objects: Columns) -> list[str]:
@@ -42,12 +52,19 @@ def _show(objects: Columns) -> list[str]:
 def _reward(config: configuration.Hypergrid) -> Reward:
     if ":" in config.reward:
         return own_reward(config.reward)
-    if config.reward not in LANDSCAPES:
-        known = ", ".join(LANDSCAPES)
+    if config.reward not in (*LANDSCAPES, *PUBLISHED):
+        known = (*LANDSCAPES, *PUBLISHED)
         raise ValueError(
-            f"reward '{config.reward}'{nearest(config.reward, LANDSCAPES)}: one of {known}, or module:function, such "
-            "as mine:reward for the function 'reward' of a file mine.py"
+            f"reward '{config.reward}'{nearest(config.reward, known)}: one of {', '.join(known)}, or module:function, "
+            "such as mine:reward for the function 'reward' of a file mine.py"
         )
+    if config.reward in PUBLISHED:
+        if config.rewards != configuration.Hypergrid.rewards:
+            raise ValueError(
+                f"reward '{config.reward}' has R0 R1 R2 of its own, {PUBLISHED[config.reward]}: leave out --rewards, "
+                "or give them with --reward corners"
+            )
+        return corners(config.side, *PUBLISHED[config.reward])
     most = 2 if config.reward == "cosine" else 3
     default = config.rewards == configuration.Hypergrid.rewards
     given = config.rewards[:most] if default else config.rewards

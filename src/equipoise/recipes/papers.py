@@ -55,6 +55,21 @@ PAPERS: dict[str, Paper] = {
             "2201.13259",
         ),
         Paper(
+            "zhang2022generative",
+            "Zhang, Dinghuai and Malkin, Nikolay and Liu, Zhen and Volokhova, Alexandra and Courville, Aaron and "
+            "Bengio, Yoshua",
+            "Generative Flow Networks for Discrete Probabilistic Modeling",
+            2022,
+            "2202.01361",
+        ),
+        Paper(
+            "tiapkin2024generative",
+            "Tiapkin, Daniil and Morozov, Nikita and Naumov, Alexey and Vetrov, Dmitry",
+            "Generative Flow Networks as Entropy-Regularized RL",
+            2024,
+            "2310.12934",
+        ),
+        Paper(
             "deleu2022bayesian",
             "Deleu, Tristan and G{\\'o}is, Ant{\\'o}nio and Emezue, Chris and Rankawat, Mansi and "
             "Lacoste-Julien, Simon and Bauer, Stefan and Bengio, Yoshua",
@@ -239,6 +254,55 @@ PAPERS: dict[str, Paper] = {
             2023,
             "2305.13301",
         ),
+        Paper(
+            "kim2024local",
+            "Kim, Minsu and Yun, Taeyoung and Bengio, Emmanuel and Zhang, Dinghuai and Bengio, Yoshua and others",
+            "Local Search GFlowNets",
+            2024,
+            "2310.02710",
+        ),
+        Paper(
+            "kim2025adaptive",
+            "Kim, Minsu and Choi, Sanghyeok and Yun, Taeyoung and Bengio, Emmanuel and Feng, Leo and others",
+            "Adaptive Teachers for Amortized Samplers",
+            2025,
+            "2410.01432",
+        ),
+        Paper(
+            "rectorbrooks2023thompson",
+            "Rector-Brooks, Jarrid and Madan, Kanika and Jain, Moksh and Korablyov, Maksym and others",
+            "Thompson Sampling for Improved Exploration in GFlowNets",
+            2023,
+            "2306.17693",
+        ),
+        Paper(
+            "kim2024learning",
+            "Kim, Minsu and Ko, Joohwan and Yun, Taeyoung and Zhang, Dinghuai and Pan, Ling and others",
+            "Learning to Scale Logits for Temperature-Conditional GFlowNets",
+            2024,
+            "2310.02823",
+        ),
+        Paper(
+            "gritsaev2025optimizing",
+            "Gritsaev, Timofei and Morozov, Nikita and Samsonov, Sergey and Tiapkin, Daniil",
+            "Optimizing Backward Policies in GFlowNets via Trajectory Likelihood Maximization",
+            2025,
+            "2410.15474",
+        ),
+        Paper(
+            "jang2024pessimistic",
+            "Jang, Hyosoon and Jang, Yunhui and Kim, Minsu and Park, Jinkyoo and Ahn, Sungsoo",
+            "Pessimistic Backward Policy for GFlowNets",
+            2024,
+            "2405.16012",
+        ),
+        Paper(
+            "mohammadpour2024maximum",
+            "Mohammadpour, Sobhan and Bengio, Emmanuel and Frejinger, Emma and Bacon, Pierre-Luc",
+            "Maximum Entropy GFlowNets with Soft Q-Learning",
+            2024,
+            "2312.14331",
+        ),
     )
 }
 
@@ -250,6 +314,7 @@ _METHODS: dict[str, tuple[str, ...]] = {
     "fl_db": ("pan2023better",),
     "subtb": ("madan2022learning",),
     "fm": ("bengio2021flow",),
+    "guided": ("shen2023towards",),
     "rtb": ("venkatraman2024amortizing", "deleu2025relative"),
     "trust_pcl": ("nachum2018trust", "deleu2025relative"),
     "likelihood": ("ho2020denoising",),
@@ -268,22 +333,42 @@ _METHODS: dict[str, tuple[str, ...]] = {
     "cispo": ("minimax2025m1",),
     "online_dpo": ("guo2024direct",),
 }
+_PRACTICES: dict[str, tuple[str, ...]] = {
+    "prioritized": ("shen2023towards",),
+    "relative_edges": ("shen2023towards",),
+    "maximum_entropy": ("mohammadpour2024maximum",),
+    "likelihood": ("gritsaev2025optimizing",),
+    "pessimistic": ("jang2024pessimistic",),
+    "local_search": ("kim2024local",),
+    "metropolis_hastings": ("kim2024local",),
+    "teacher": ("kim2025adaptive",),
+    "thompson": ("rectorbrooks2023thompson",),
+    "temperatures": ("kim2024learning",),
+}
+"""Sources, networks, backward policies and searches of discrete tasks, by their names."""
+
 _RESIDUALS = {residual: method for method, (residual, _) in reversed(METHODS.items())}
 """The first method that has each residual."""
 
 _TASKS = {"hypergrid": ("bengio2021flow", "malkin2022trajectory"), "tfbind8": ("shen2023towards",), "strings": ()}
+_TASKS |= {name: ("shen2023towards",) for name in ("bags", "qm9_strings", "tfbind10", "seh_strings")}
+_TASKS |= {"bit_sequences": ("malkin2022trajectory", "tiapkin2024generative"), "peptides": ("malkin2022trajectory",)}
+_TASKS |= {"sets": ("pan2023better",), "ising": ("zhang2022generative",)}
 _TASKS["digits"] = ("venkatraman2024amortizing", "ho2020denoising", "black2023training")
 _TASKS["gaussians25"] = ("venkatraman2024amortizing", "deleu2025relative")
 _TASKS |= {"arithmetic": ("bartoldson2025trajectory",), "gsm8k": ("bartoldson2025trajectory", "cobbe2021training")}
 
 
-def papers_of(*, task: str, method: str, residual: str, loss: str, log_z: str) -> list[Paper]:
-    """The papers of a run's choices, each once."""
+def papers_of(
+    *, task: str, method: str, residual: str, loss: str, log_z: str, practices: tuple[str, ...] = ()
+) -> list[Paper]:
+    """The papers of a run's choices, each once; practices are those of discrete tasks beyond the four choices."""
     own = METHODS.get(method, (residual,))[0] == residual
     keys = [*_TASKS.get(task, ()), *_METHODS[method if own else _RESIDUALS[residual]]]
     keys += ["fawkes2026ftb"] if loss != "reverse_kl" or log_z == "deviation" else []
     keys += ["hu2024beyond"] if loss == "shifted_cosh" else []
     keys += ["richter2020vargrad", "zhang2023robust"] if log_z == "group_mean" else []
+    keys += [key for name in practices for key in _PRACTICES.get(name, ())]
     return [PAPERS[key] for key in dict.fromkeys(keys)]
 
 
@@ -291,10 +376,13 @@ def papers_named(name: str) -> list[Paper]:
     """The papers of a method, residual or task, or one paper by its key; empty where the name is unknown."""
     if name in PAPERS:
         return [PAPERS[name]]
-    keys = _METHODS.get(_RESIDUALS.get(name, name)) or _TASKS.get(name, ())
+    keys = _METHODS.get(_RESIDUALS.get(name, name)) or _TASKS.get(name) or _PRACTICES.get(name, ())
     return [PAPERS[key] for key in keys]
+
+
+_NEW = tuple(name for name in _PRACTICES if name not in _METHODS)
 
 
 def names() -> list[str]:
     """Every name that `papers_named` knows."""
-    return [*_METHODS, *_RESIDUALS, *(name for name, keys in _TASKS.items() if keys), *PAPERS]
+    return [*_METHODS, *_RESIDUALS, *(name for name, keys in _TASKS.items() if keys), *_NEW, *PAPERS]

@@ -12,6 +12,7 @@ from equipoise.recipes import (
     configuration,
     diffusion_configuration,
     digits_configuration,
+    discrete_configuration,
     language_configuration,
 )
 from equipoise.recipes.configuration import Training, nearest
@@ -72,11 +73,19 @@ class Task:
 
 TASKS: dict[str, Task] = {
     "arithmetic": Task(language_configuration.Arithmetic, "equipoise.recipes.arithmetic:arithmetic"),
+    "bags": Task(discrete_configuration.Bags, "equipoise.recipes.bags:bags"),
+    "bit_sequences": Task(discrete_configuration.BitSequences, "equipoise.recipes.bit_sequences:bit_sequences"),
     "digits": Task(digits_configuration.Digits, "equipoise.recipes.digits:digits"),
     "gaussians25": Task(diffusion_configuration.Gaussians25, "equipoise.recipes.gaussians:gaussians25"),
     "gsm8k": Task(language_configuration.GSM8K, "equipoise.recipes.gsm8k:gsm8k"),
     "hypergrid": Task(configuration.Hypergrid, "equipoise.recipes.hypergrid:hypergrid"),
+    "ising": Task(discrete_configuration.Ising, "equipoise.recipes.ising:ising"),
+    "peptides": Task(discrete_configuration.Peptides, "equipoise.recipes.peptides:peptides"),
+    "qm9_strings": Task(discrete_configuration.QM9Strings, "equipoise.recipes.qm9_strings:qm9_strings"),
+    "seh_strings": Task(discrete_configuration.SEHStrings, "equipoise.recipes.seh_strings:seh_strings"),
+    "sets": Task(discrete_configuration.Sets, "equipoise.recipes.sets:sets"),
     "strings": Task(configuration.Strings, "equipoise.recipes.strings:strings"),
+    "tfbind10": Task(discrete_configuration.TFBind10, "equipoise.recipes.tfbind10:tfbind10"),
     "tfbind8": Task(configuration.TFBind8, "equipoise.recipes.tfbind8:tfbind8"),
 }
 

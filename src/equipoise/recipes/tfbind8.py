@@ -12,6 +12,7 @@ from torch import Tensor
 from equipoise import data
 from equipoise.contracts import Reward
 from equipoise.discrete.environments.strings import GROWTH
+from equipoise.discrete.judge import rewards_of
 from equipoise.recipes import configuration
 from equipoise.recipes.discrete import DiscreteRun, build
 from equipoise.recipes.rewards import own_reward, wrapped
@@ -27,7 +28,7 @@ def tfbind8(config: configuration.TFBind8, reward: Callable[..., Tensor] | None 
         ValueError: the data cannot be found, or are not those that were measured.
     """
     environment = GROWTH[config.growth](letters=4, length=8)
-    return build(config, environment, _reward(config, reward), show=lettered("ACGT"))
+    return build(config, environment, _reward(config, reward), show=lettered("ACGT"), asked=(rewards_of,))
 
 
 def measured_reward(folder: Path | None = None) -> Reward:

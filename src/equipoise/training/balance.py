@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from equipoise.contracts import Sampler
 from equipoise.objectives import residuals, trust_pcl
 from equipoise.objectives.divergences import Divergence
+from equipoise.sampling.fixed import GUIDE
 from equipoise.training.terms import Loss, Term, path_sum, target_of
 from equipoise.trajectories import Columns, Scores, Trajectories
 
@@ -105,6 +106,20 @@ def sub_trajectory(weighting: str = "geometric", decay: float = 0.9) -> Residual
     return _with_flow(function)
 
 
+def guided(mix: float) -> Residual:
+    """Guided trajectory balance, with log P_B detached (see `residuals.guided_trajectory_balance`).
+
+    Args:
+        mix: the guide's share, from 0 to 1.
+    """
+
+    def function(scores: Scores, trajectories: Trajectories, target: Tensor) -> Tensor:
+        log_pf, log_pb, log_guide = _path(scores, "log_pf"), _path(scores, "log_pb"), trajectories.fixed[GUIDE].value
+        return residuals.guided_trajectory_balance(0.0, log_pf, log_pb.detach(), path_sum(log_guide), target, mix=mix)
+
+    return Residual(frozenset({"log_pf", "log_pb", GUIDE}), function)
+
+
 def _with_flow(function: Callable[..., Any], *more: str) -> Residual:
     needs = frozenset({"log_flow", "log_pf", "log_pb", *more})
 
@@ -131,6 +146,7 @@ RESIDUALS: dict[str, Residual] = {
         partition=False,
         log_z=lambda scores, target: scores.get("log_outflow")[:, 0].mean(),
     ),
+    "guided": guided(1.0),
 }
 
 

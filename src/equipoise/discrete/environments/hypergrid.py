@@ -187,6 +187,13 @@ LANDSCAPES: dict[str, Callable[..., Callable[[Columns, Columns], Tensor]]] = {
     "deceptive": deceptive,
 }
 
+PUBLISHED = {"easy": (1e-3, 0.5, 2.0), "hard": (1e-4, 1.0, 3.0)}
+"""(r0, r1, r2) of `corners` by difficulty.
+
+Source: Madan et al. 2023, "Learning GFlowNets from partial episodes for improved convergence and stability",
+arXiv:2209.12782. In two dimensions either has the four modes of f-trajectory balance's grid (arXiv:2605.15417).
+"""
+
 
 def _grid(objects: Columns) -> Tensor:
     if not isinstance(objects, Tensor):

@@ -1,4 +1,4 @@
-"""Strings of a fixed length, grown letter by letter: at the end alone, or at both ends.
+"""Strings of a fixed length, grown letter by letter: at the end alone, at both ends, or anywhere.
 
 A state is `length` integers, letters from the left: 0 where empty, else the letter's number plus 1. Objects are the
 letters' numbers, (n, length) int64. Appending gives each string one trajectory (a tree); growing at both ends gives a
@@ -31,6 +31,7 @@ class AppendStrings:
     """
 
     stops = False
+    appends = True
 
     def __init__(self, *, letters: int, length: int) -> None:
         if letters < 2 or length < 1:
@@ -40,9 +41,11 @@ class AppendStrings:
         self.horizon = length
         self.features = length * (letters + 1)
         self._columns = torch.arange(length)
-        self._places = letters ** torch.arange(length - 1, -1, -1)
-        self._first = torch.tensor([(letters**n - 1) // (letters - 1) for n in range(length + 2)])
-        self.size = int(self._first[-1])
+        first = [(letters**n - 1) // (letters - 1) for n in range(length + 2)]
+        self.size = first[-1]
+        if self.size < 1 << 62:  # else there is no number of 64 bits for each string, and none is asked for
+            self._places = letters ** torch.arange(length - 1, -1, -1)
+            self._first = torch.tensor(first)
         self._one_hot = torch.eye(letters + 1)
         self._every = torch.ones((1, letters), dtype=torch.bool)
 
@@ -96,6 +99,14 @@ class AppendStrings:
             raise ValueError(f"these strings are a tensor (n, {self.length}) of letters' numbers")
         return objects + 1
 
+    def spelled(self, action: Tensor, length: Tensor) -> Tensor:
+        """The terminal states that rows of actions (n, horizon) end in."""
+        return action + 1
+
+    def spelling(self, state: Tensor) -> Tensor:
+        """The actions (n, horizon) that lead to terminal states."""
+        return state - 1
+
     def states(self) -> Tensor:
         """Every string, by length, then in the order of the base-`letters` number that its letters write."""
         return torch.cat([self._strings(n) for n in range(self.length + 1)])
@@ -127,6 +138,8 @@ class PrependAppendStrings(AppendStrings):
         >>> strings.allowed(torch.tensor([[1, 0, 0]])).tolist()
         [[True, True, False, True]]
     """
+
+    appends = False
 
     def __init__(self, *, letters: int, length: int) -> None:
         super().__init__(letters=letters, length=length)
@@ -167,4 +180,59 @@ class PrependAppendStrings(AppendStrings):
         return ((state == state[:, :1]) | (state == 0)).all(1)
 
 
-GROWTH: dict[str, type[AppendStrings]] = {"append": AppendStrings, "prepend_append": PrependAppendStrings}
+class InsertStrings(AppendStrings):
+    """Strings over `letters` letters, of exactly `length`, grown by inserting a letter anywhere.
+
+    Action p * letters + a inserts letter a before place p. Beside a letter of its own kind it would give one string
+    from several places, so it is only let in before a run of its kind, never within or after one: an edge is one
+    action. Backward action p removes the first letter of the run that begins at p.
+
+    Source: the insertion variant of Shen et al. 2023, arXiv:2305.07170.
+
+    Example:
+        >>> import torch
+        >>> strings = InsertStrings(letters=2, length=3)
+        >>> strings.allowed(torch.tensor([[1, 0, 0]])).tolist()
+        [[True, True, False, True, False, False]]
+    """
+
+    appends = False
+
+    def __init__(self, *, letters: int, length: int) -> None:
+        super().__init__(letters=letters, length=length)
+        self.actions, self.back_actions = letters * length, length
+
+    def allowed(self, state: Tensor) -> Tensor:
+        """Places up to the end of the string, for letters other than the one before."""
+        before = functional.pad(state[:, :-1], (1, 0))
+        other = before[:, :, None] != torch.arange(1, self.letters + 1)
+        return (other & (self._columns <= self.depth(state)[:, None])[:, :, None]).flatten(1)
+
+    def step(self, state: Tensor, action: Tensor) -> Tensor:
+        """Letters from the place on move one to the right."""
+        place, letter = action[:, None] // self.letters, action[:, None] % self.letters + 1
+        moved = functional.pad(state[:, :-1], (1, 0))
+        return torch.where(self._columns < place, state, torch.where(self._columns == place, letter, moved))
+
+    def parents(self, state: Tensor) -> Tensor:
+        """The first letter of each run can go."""
+        return (state > 0) & (state != functional.pad(state[:, :-1], (1, 0)))
+
+    def back(self, state: Tensor, action: Tensor) -> Tensor:
+        """Letters after the place move one to the left."""
+        return torch.where(self._columns < action[:, None], state, functional.pad(state[:, 1:], (0, 1)))
+
+    def back_action(self, state: Tensor, action: Tensor) -> Tensor:
+        """The place."""
+        return action // self.letters
+
+    def forward_action(self, state: Tensor, back_action: Tensor) -> Tensor:
+        """The place, and the letter that stands there."""
+        return back_action * self.letters + (state.gather(1, back_action[:, None])[:, 0] - 1).clamp(min=0)
+
+
+GROWTH: dict[str, type[AppendStrings]] = {
+    "append": AppendStrings,
+    "prepend_append": PrependAppendStrings,
+    "insert": InsertStrings,
+}

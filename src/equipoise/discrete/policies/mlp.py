@@ -62,3 +62,8 @@ class Uniform(nn.Module):
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         return {name: torch.zeros((len(features), width)) for name, width in self.heads.items()}
+
+
+def reads_states(policy: nn.Module) -> bool:
+    """Whether a policy is given states and conditions, (n, width) and (n, features) or None, in place of features."""
+    return getattr(policy, "on_states", False)

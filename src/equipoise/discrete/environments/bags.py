@@ -1,0 +1,95 @@
+"""Bags: multisets of letters, filled one letter at a time. The order in which letters go in does not matter.
+
+A state is the count of each letter; objects are the counts of full bags, (n, letters) int64.
+
+Source: Shen et al. 2023, "Towards understanding and improving GFlowNet training", arXiv:2305.07170, whose bags hold 13
+of the letters A to G: 27,132 multisets (their 7^13 counts orders).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from equipoise.discrete.environments.counted import Counted
+from equipoise.trajectories import Columns
+
+PUBLISHED_MODES = {(7, 13, 7): 3160, (7, 10, 6): 765, (7, 7, 4): 249}
+"""Modes by (letters, size, repeats): how many multisets the published lists of mode strings fall into."""
+
+
+class Bags(Counted):
+    """Multisets of `full` letters out of `letters`; action a puts letter a in, backward action a takes one out.
+
+    Args:
+        letters: size of the alphabet, at least 2.
+        full: letters of a full bag, at least 1.
+
+    Raises:
+        ValueError: an alphabet or a size out of range.
+
+    Example:
+        >>> bags = Bags(letters=7, full=13)
+        >>> bags.size, int(bags.terminal(bags.states()).sum())
+        (77520, 27132)
+    """
+
+    def __init__(self, *, letters: int, full: int) -> None:
+        if letters < 2 or full < 1:
+            raise ValueError(f"bags of {full} out of {letters} letters: at least 1 out of at least 2")
+        super().__init__(kinds=letters, full=full, most=full)
+        self.letters = letters
+        self.features = letters * (full + 1)
+        self.size = math.comb(letters + full, full)
+        self._one_hot = torch.eye(full + 1)
+
+    def encode(self, state: Tensor) -> Tensor:
+        """One-hot counts, (n, letters * (full + 1)) float32."""
+        return functional.embedding(state.clamp(0, self.full), self._one_hot).flatten(1)
+
+
+class BagReward:
+    """log R of bags: R = 30 for modes, else 10 where some letter comes `repeats` times or more, else 0.01.
+
+    The published modes are lists of random strings, and a bag is a mode where one of its orders is listed. Here as many
+    bags are drawn by a fixed seed among those with a repeated letter, so that log Z, mean reward and mode mass are the
+    published ones' (3,160 of 6,468: log Z 11.76046, mean reward 24.78636), though not the very bags.
+
+    Args:
+        bags: the space, small enough to list.
+        repeats: of a letter, that make a bag good.
+        modes: how many good bags are modes (default: the published number, else half).
+
+    Raises:
+        ValueError: more modes than there are good bags.
+
+    Example:
+        >>> reward = BagReward(Bags(letters=7, full=7), repeats=4)
+        >>> round(float(torch.logsumexp(reward(reward.bags.states()[-1716:]), 0)), 4)
+        9.2939
+    """
+
+    def __init__(self, bags: Bags, *, repeats: int, modes: int | None = None) -> None:
+        self.bags, self.repeats = bags, repeats
+        states = bags.states()
+        full = states[bags.terminal(states)]
+        good = (full.max(1).values >= repeats).nonzero()[:, 0]
+        if modes is None:
+            modes = PUBLISHED_MODES.get((bags.letters, bags.full, repeats), len(good) // 2)
+        if not 0 <= modes <= len(good):
+            raise ValueError(f"modes are {modes}: only {len(good)} bags have a letter {repeats} times; give fewer")
+        order = torch.randperm(len(good), generator=torch.Generator().manual_seed(0))
+        self.modes = full[good[order[:modes]].sort().values]
+        self._mode = torch.zeros(len(states), dtype=torch.bool)
+        self._mode[bags.index(self.modes)] = True
+
+    def __call__(self, objects: Columns, context: Columns = None) -> Tensor:
+        """log R, of full bags and of those on the way alike, which are no modes."""
+        if not isinstance(objects, Tensor):
+            raise ValueError("bags are given as a tensor (n, letters) of counts")
+        good = objects.max(1).values >= self.repeats
+        value = torch.where(good, 10.0, 0.01).double()
+        return torch.where(self._mode[self.bags.index(objects)], 30.0, value).log()

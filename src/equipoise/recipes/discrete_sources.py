@@ -1,0 +1,175 @@
+"""Where the trajectories of a discrete task come from: the sources that a configuration names, nested in one order.
+
+Rollouts (explored, or by a member of an ensemble, or at some temperature); around them a search; then what counts the
+modes found; a replay; a teacher; the guide's table or a lagging copy, which fix values on every row; repeats; and last
+the count of calls of the reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from equipoise.contracts import Behaviour, Reward, Source
+from equipoise.discrete.guide import Guided, SubstructureGuide
+from equipoise.discrete.judge import listable
+from equipoise.discrete.lagged import LaggedBackward
+from equipoise.discrete.sampler import DiscreteSampler
+from equipoise.evaluation.coverage import Discovery, Modes
+from equipoise.recipes.configuration import Discrete
+from equipoise.recipes.policies import conditions_of
+from equipoise.recipes.refinements import OWN_NETWORK
+from equipoise.sampling.calls import Calls, Tallied
+from equipoise.sampling.fixed import GUIDE
+from equipoise.sampling.given import Repeat
+from equipoise.sampling.local_search import LocalSearch
+from equipoise.sampling.members import Bootstrapped
+from equipoise.sampling.prioritized import PercentileReplay
+from equipoise.sampling.replay import Replay
+from equipoise.sampling.rollouts import Rollouts
+from equipoise.sampling.teacher import Lessons, Taught
+from equipoise.training.balance import Residual
+from equipoise.trajectories import Trajectories
+
+CAPACITY = 100_000
+"""Most objects, or paths, that a replay holds."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The source of a run, what it counts, and the source of its teacher's lessons."""
+
+    main: Source
+    figures: Callable[[], dict[str, float]]
+    lessons: Lessons | None = None
+
+
+def sources_of(
+    config: Discrete,
+    sampler: DiscreteSampler,
+    reward: Reward,
+    residual: Residual,
+    *,
+    state_reward: Callable[[Tensor], Tensor] | None = None,
+    modes: Modes | None = None,
+    teacher: DiscreteSampler | None = None,
+) -> Sources:
+    """The sources of a configuration.
+
+    Args:
+        config: of the task.
+        sampler: that is trained.
+        reward: log R.
+        residual: what it needs is fixed on every row.
+        state_reward: log R of states, where the residual reads them.
+        modes: of the target, where they are known.
+        teacher: a second sampler, with `--search teacher`.
+
+    Raises:
+        ValueError: a guide over a space that cannot be listed, or values of states with a search or a teacher.
+    """
+    calls = Calls(reward)
+    conditions = conditions_of(config)[0]
+    rollouts = Rollouts(
+        sampler,
+        calls,
+        behaviour=exploration(config),
+        conditions=conditions,
+        state_reward=_along(sampler, state_reward) if state_reward else None,
+    )
+    if rollouts.provides and config.search != "none":
+        raise ValueError(f"--search {config.search} draws paths without the rewards of their states: use another")
+    source: Source = _searched(config, rollouts, sampler, calls)
+    discovery = None if modes is None else Discovery(source, modes)
+    source = source if discovery is None else discovery
+    source = _replayed(config, source, sampler)
+    taught = None
+    if teacher is not None:
+        taught = Taught(
+            source,
+            Rollouts(teacher, calls),
+            fraction=config.teacher_fraction,
+            surplus=config.teacher_surplus,
+            share=config.teacher_share,
+        )
+        source = taught
+    if config.search == "thompson":
+        source = Bootstrapped(source, config.members, config.times)
+    source = _repeated(config, _fixing(config, source, sampler, residual))
+    tallied = Tallied(source, calls)
+
+    def figures() -> dict[str, float]:
+        return tallied.figures() | ({} if discovery is None else discovery.figures())
+
+    return Sources(tallied, figures, None if taught is None else taught.lessons)
+
+
+def exploration(config: Discrete) -> Callable[[int], Behaviour]:
+    """Uniform actions by the sampler's version: fewer and fewer up to half of the steps."""
+    half = config.steps / 2
+    return lambda version: Behaviour(epsilon=config.epsilon * max(0.0, 1 - version / half))
+
+
+def _searched(config: Discrete, rollouts: Rollouts, sampler: DiscreteSampler, calls: Calls) -> Source:
+    if config.search not in ("local_search", "metropolis_hastings"):
+        return rollouts
+    return LocalSearch(
+        rollouts,
+        sampler,
+        calls,
+        rounds=config.rounds,
+        steps=config.search_steps,
+        accept="deterministic" if config.search == "local_search" else config.search,
+        beta=config.beta,
+        behaviour=exploration(config),
+    )
+
+
+def _replayed(config: Discrete, source: Source, sampler: DiscreteSampler) -> Source:
+    """What was drawn before, by paths drawn backwards from its end points.
+
+    Paths that are drawn again lose what the rollouts fixed on them, and say nothing of the forward policy; where either
+    is needed, whole paths are kept.
+    """
+    if config.source == "on_policy":
+        return source
+    whole = bool(getattr(source, "provides", frozenset())) or config.backward in OWN_NETWORK
+    again = None if whole else sampler
+    if config.source == "replay":
+        return Replay(source, fresh=config.fresh, capacity=CAPACITY, again=again)
+    return PercentileReplay(
+        source,
+        fresh=config.fresh,
+        capacity=CAPACITY,
+        again=again,
+        percentile=config.percentile,
+        fraction=config.fraction,
+    )
+
+
+def _fixing(config: Discrete, source: Source, sampler: DiscreteSampler, residual: Residual) -> Source:
+    if config.backward == "likelihood":
+        return LaggedBackward(source, sampler, rate=config.lagged)
+    if GUIDE not in residual.needs:
+        return source
+    if not listable(sampler.environment):
+        raise ValueError("the guide's table has a place for every state, and these cannot be listed")
+    guide = SubstructureGuide(sampler.environment, floor=config.guide_floor, temperature=config.guide_temperature)
+    return Guided(source, guide)
+
+
+def _repeated(config: Discrete, source: Source) -> Source:
+    return source if config.updates == 1 else Repeat(source, config.updates)
+
+
+def _along(sampler: DiscreteSampler, state_reward: Callable[[Tensor], Tensor]) -> Callable[[Trajectories], Tensor]:
+    def along(trajectories: Trajectories) -> Tensor:
+        states = sampler.visited(trajectories)
+        inside = torch.arange(states.shape[1]) <= trajectories.length[:, None]
+        value = state_reward(states[inside])
+        return value.new_zeros(inside.shape).masked_scatter(inside, value)
+
+    return along

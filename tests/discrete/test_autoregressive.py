@@ -1,0 +1,168 @@
+"""The sampler of what grows at its end: its cache and its one pass agree, and it keeps every promise of a sampler."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from equipoise.contracts import Behaviour, check_sampler
+from equipoise.discrete import exact
+from equipoise.discrete.autoregressive import AutoregressiveSampler
+from equipoise.discrete.environments.bits import AppendedBits, PlacedBits
+from equipoise.discrete.environments.stopped import StoppedStrings
+from equipoise.discrete.environments.strings import AppendStrings, PrependAppendStrings
+from equipoise.discrete.policies import transformer
+from equipoise.discrete.policies.mlp import MLP, Uniform
+from equipoise.discrete.policies.transformer import CausalTransformer, PlacedTransformer
+from equipoise.discrete.sampler import DiscreteSampler
+from equipoise.evaluation.likelihoods import log_probability
+
+SPACES: dict[str, AppendStrings] = {
+    "strings": AppendStrings(letters=3, length=4),
+    "stopped": StoppedStrings(letters=3, length=4),
+    "bits": AppendedBits(bits=8, word=2),
+}
+
+
+def sampler(space: AppendStrings, *, widths: tuple[int, ...] = (16, 16)) -> AutoregressiveSampler:
+    torch.manual_seed(0)
+    heads = {"forward": space.actions, "flow": 0}
+    policy = CausalTransformer(space.letters, space.length, heads, widths=widths, attention=2)
+    with torch.no_grad():
+        policy.out.weight.mul_(5)
+    return AutoregressiveSampler(space, policy, prior=Uniform({"forward": space.actions}), flows=True)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_it_keeps_the_contract(name: str) -> None:
+    check_sampler(sampler(SPACES[name]))
+
+
+def test_an_assignments_transformer_keeps_the_contract() -> None:
+    space = PlacedBits(bits=8, word=2)
+    heads = ("forward", "backward", "flow")
+    policy = PlacedTransformer(space.positions, space.values, heads, widths=(16, 16), attention=2)
+    prior = Uniform({"forward": space.actions})
+    check_sampler(DiscreteSampler(space, policy, backward="learned", prior=prior, flows=True))
+
+
+def test_a_step_with_the_cache_is_the_pass_over_all_steps() -> None:
+    torch.manual_seed(0)
+    policy = CausalTransformer(20, 60, {"forward": 21, "flow": 0}, widths=(64, 64, 64))
+    tokens = torch.randint(20, (3, 60), generator=torch.Generator().manual_seed(1))
+    at_once = policy(tokens, torch.ones((3, 61), dtype=torch.bool))
+    heads, cache = policy.begin(3)
+    stepwise: dict[str, list[Tensor]] = {name: [value] for name, value in heads.items()}
+    for place in range(60):
+        for name, value in policy.advance(tokens[:, place], cache).items():
+            stepwise[name].append(value)
+    for name, parts in stepwise.items():
+        together = torch.stack(parts, 1).flatten(0, 1)
+        assert (together - at_once[name]).abs().max() < 1e-5
+
+
+def test_many_rows_are_split_where_no_gradient_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    causal = CausalTransformer(4, 6, {"forward": 4, "flow": 0}, widths=(16,), attention=2)
+    placed = PlacedTransformer(3, 2, ("forward", "backward"), widths=(16,), attention=2)
+    tokens = torch.randint(4, (9, 6), generator=torch.Generator().manual_seed(1))
+    valid = torch.arange(7) <= torch.arange(9)[:, None] % 7
+    features = torch.rand((11, 9), generator=torch.Generator().manual_seed(2))
+    whole = {**causal(tokens, valid), **{f"placed {name}": value for name, value in placed(features).items()}}
+    monkeypatch.setattr(transformer, "MOST_WEIGHTS", 2 * 7**2 * 2)
+    with torch.no_grad():
+        parts = {**causal(tokens, valid), **{f"placed {name}": value for name, value in placed(features).items()}}
+    assert placed.most == 10
+    for name, value in whole.items():
+        assert torch.allclose(parts[name], value, atol=1e-6), name
+
+
+def test_rows_that_leave_do_not_change_those_that_stay() -> None:
+    torch.manual_seed(0)
+    policy = CausalTransformer(4, 6, {"forward": 4}, widths=(16, 16), attention=2)
+    _, whole = policy.begin(3)
+    _, fewer = policy.begin(3)
+    policy.advance(torch.tensor([0, 1, 2]), whole)
+    policy.advance(torch.tensor([0, 1, 2]), fewer)
+    fewer.take(torch.tensor([0, 2]))
+    stayed = policy.advance(torch.tensor([3, 1]), fewer)["forward"]
+    among = policy.advance(torch.tensor([3, 0, 1]), whole)["forward"]
+    assert torch.allclose(stayed, among[[0, 2]], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_samples_scores_and_dynamic_programming_agree(name: str) -> None:
+    space = SPACES[name]
+    mine, graph = sampler(space), exact.state_graph(space)
+    model = exact.terminal_distribution(graph, exact.log_policy(mine, graph))
+    assert abs(float(model.sum()) - 1) < 1e-6
+    objects = space.objects(graph.terminal)
+    found = log_probability(mine, objects, draws=1, generator=torch.Generator()).log_p
+    assert (found - model.log()).abs().max() < 1e-5
+    n = 30_000
+    drawn = mine.sample(n, generator=torch.Generator().manual_seed(1))
+    place = space.index(space.state_of(drawn.objects)) - graph.inner
+    share = place.bincount(minlength=len(model)).double() / n
+    assert ((share - model).abs() <= 6 * (model * (1 - model) / n).sqrt() + 1e-12).all()
+
+
+def test_states_follow_from_actions() -> None:
+    space = StoppedStrings(letters=3, length=4)
+    mine = sampler(space)
+    drawn = mine.sample(50, generator=torch.Generator().manual_seed(2))
+    states = mine.visited(drawn)
+    rows = torch.arange(50)
+    assert torch.equal(states[rows, drawn.length], space.state_of(drawn.objects))
+    inside = torch.arange(drawn.steps) < drawn.length[:, None]
+    moved = space.step(states[:, :-1][inside], drawn.path["action"][inside])
+    assert torch.equal(moved, states[:, 1:][inside])
+
+
+def test_exploration_is_drawn_and_never_scored() -> None:
+    mine = sampler(SPACES["strings"])
+    policy = mine.log_edges(SPACES["strings"].initial(1))["log_pf"][0].exp().detach()
+    explored = Behaviour(epsilon=0.5)
+    drawn = mine.sample(20_000, behaviour=explored, generator=torch.Generator().manual_seed(3))
+    share = drawn.path["action"][:, 0].bincount(minlength=3) / 20_000
+    assert torch.allclose(share, 0.5 * policy + 0.5 / 3, atol=4 * 0.5 / 20_000**0.5)
+    scored = mine.score(drawn, frozenset({"log_pf"})).get("log_pf")[:, 0]
+    assert torch.allclose(scored, policy.log()[drawn.path["action"][:, 0]], atol=1e-5)
+
+
+def test_inflow_outflow_and_entropy_are_those_of_the_general_sampler() -> None:
+    space = StoppedStrings(letters=3, length=4)
+    mine = sampler(space)
+    drawn = mine.sample(20, generator=torch.Generator().manual_seed(4))
+    needs = frozenset({"log_inflow", "log_outflow", "entropy", "log_prior", "kl_prior", "log_stop", "log_flow"})
+    scores = mine.score(drawn, needs)
+    states = mine.visited(drawn)
+    inside = torch.arange(drawn.steps) < drawn.length[:, None]
+    edges = mine.log_edges(states[:, :-1][inside])
+    allowed = space.allowed(states[:, :-1][inside])
+    entropy = torch.special.entr(edges["log_pf"].exp()).sum(1)
+    taken = edges["log_pf"].gather(1, drawn.path["action"][inside][:, None])[:, 0]
+    pairs = {
+        "log_outflow": (scores.get("log_outflow")[:, :-1][inside], edges["log_flow"]),
+        "log_inflow": (scores.get("log_inflow")[:, 1:][inside], edges["log_flow"] + taken),
+        "entropy": (scores.get("entropy")[inside], entropy),
+        "log_prior": (scores.get("log_prior")[inside], -allowed.sum(1).log()),
+        "kl_prior": (scores.get("kl_prior")[inside], allowed.sum(1).log() - entropy),
+        "log_stop": (scores.get("log_stop")[:, :-1][inside], edges["log_pf"][:, -1]),
+    }
+    for name, (found, expected) in pairs.items():
+        assert torch.allclose(found, expected, atol=1e-4), name
+
+
+def test_what_does_not_grow_at_its_end_alone_and_layers_that_differ_are_refused() -> None:
+    policy = CausalTransformer(3, 4, {"forward": 3}, widths=(16,), attention=2)
+    with pytest.raises(ValueError, match="PrependAppendStrings does not grow at its end alone"):
+        AutoregressiveSampler(PrependAppendStrings(letters=3, length=4), policy)
+    with pytest.raises(ValueError, match="prior is a MLP: the uniform policy"):
+        frozen = MLP(4, (4,), {"forward": 3}).requires_grad_(False)
+        AutoregressiveSampler(SPACES["strings"], policy, prior=frozen)  # type: ignore[arg-type]
+    for widths in ((), (16, 8), (12,)):
+        with pytest.raises(ValueError, match="give one width to all"):
+            CausalTransformer(3, 4, {"forward": 3}, widths=widths)
+    with pytest.raises(ValueError, match="noise"):
+        sampler(SPACES["strings"]).sample(2, behaviour=Behaviour(noise=0.1), generator=torch.Generator())

@@ -1,0 +1,178 @@
+"""Exact: the suite's spaces and targets against counts, closed forms and figures computed apart."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from equipoise.contracts import Enumerable
+from equipoise.discrete import exact
+from equipoise.discrete.environments.assignments import Assignments
+from equipoise.discrete.environments.bags import BagReward, Bags
+from equipoise.discrete.environments.bits import (
+    LOG_REWARDS,
+    AppendedBits,
+    Nearness,
+    PlacedBits,
+    distances,
+    held_out,
+    modes,
+)
+from equipoise.discrete.environments.hypergrid import PUBLISHED, corners
+from equipoise.discrete.environments.ising import Energy
+from equipoise.discrete.environments.listing import Listing
+from equipoise.discrete.environments.sets import Additive, Sets
+from equipoise.discrete.environments.stopped import StoppedStrings
+from equipoise.discrete.environments.strings import GROWTH, AppendStrings, InsertStrings
+from equipoise.discrete.policies.mlp import MLP
+from equipoise.discrete.sampler import DiscreteSampler
+from equipoise.recipes.qm9_strings import MODES, gap_reward
+
+
+def ways(space: Enumerable) -> torch.Tensor:
+    """Paths to each object, by dynamic programming in integers."""
+    graph = exact.state_graph(space)
+    count = torch.zeros(len(graph.states), dtype=torch.int64)
+    count[space.index(space.initial(1))] = 1
+    for level in graph.levels:
+        count.index_add_(0, level.child, count[level.rows][level.parent])
+    return count[graph.inner :]
+
+
+def test_objects_have_as_many_paths_as_combinatorics_says() -> None:
+    assert ways(Assignments(positions=4, values=2)).unique().tolist() == [24]
+    assert ways(Sets(elements=5, full=3)).unique().tolist() == [6]
+    bags = Bags(letters=3, full=4)
+    counts = bags.states()[-len(ways(bags)) :]
+    expected = [math.factorial(4) // math.prod(map(math.factorial, row)) for row in counts.tolist()]
+    assert ways(bags).tolist() == expected
+    assert ways(StoppedStrings(letters=2, length=3)).unique().tolist() == [1]
+    # Of a string of different letters, any order of insertion; of a run, one.
+    inserted = InsertStrings(letters=3, length=3)
+    by_word = dict(zip(map(tuple, inserted.objects(inserted.states()[-27:]).tolist()), ways(inserted), strict=True))
+    assert by_word[0, 1, 2] == 6 and by_word[1, 1, 1] == 1 and by_word[0, 0, 1] == 3
+
+
+def test_bags_have_the_published_target() -> None:
+    bags = Bags(letters=7, full=13)
+    reward = BagReward(bags, repeats=7)
+    log_reward = reward(bags.states()[-27_132:])
+    target = log_reward.softmax(0)
+    assert len(reward.modes) == 3160
+    assert abs(float(torch.logsumexp(log_reward, 0)) - math.log(128_086.64)) < 1e-9
+    assert abs(float((target * log_reward.exp()).sum()) - 24.78636) < 1e-5
+    assert abs(float(target[log_reward > math.log(29)].sum()) - 0.7401) < 1e-4
+
+
+def test_qm9_strings_have_the_published_target_however_they_grow(data_folder: Path) -> None:
+    reward = gap_reward(data_folder)
+    for growth in GROWTH.values():
+        space = growth(letters=11, length=5)
+        log_reward = reward(space.objects(space.states()[-161_051:]), None)
+        target = log_reward.softmax(0)
+        assert abs(float(torch.logsumexp(log_reward, 0)) - 11.926702) < 1e-6
+        assert abs(float((target * log_reward.exp()).sum()) - 2.032139) < 1e-6
+        best = log_reward >= math.log(MODES)
+        assert int(best.sum()) == 805 and abs(float(target[best].sum()) - 0.03367) < 1e-5
+
+
+def test_qm9_strings_are_judged_exactly_in_under_three_seconds_of_one_core() -> None:
+    space = GROWTH["prepend_append"](letters=11, length=5)
+    sampler = DiscreteSampler(space, MLP(space.features, (128, 128), {"forward": space.actions}))
+    begun = time.process_time()
+    graph = exact.state_graph(space)
+    model = exact.terminal_distribution(graph, exact.log_policy(sampler, graph))
+    assert time.process_time() - begun < 3
+    assert len(model) == 161_051 and abs(float(model.sum()) - 1) < 1e-6
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 3.0])
+def test_sets_and_spins_have_the_log_z_of_their_closed_forms(beta: float) -> None:
+    sets, additive = Sets(elements=9, full=4), Additive(elements=9)
+    listed = additive(sets.states()[sets.terminal(sets.states())])
+    assert abs(float(torch.logsumexp(beta * listed, 0)) - additive.log_z(4, beta)) < 1e-9
+    for side in (2, 3):
+        spins = torch.cartesian_prod(*[torch.arange(2)] * side**2)
+        energy = Energy(side, coupling=0.3, field=-0.2)
+        assert abs(float(torch.logsumexp(beta * energy(spins), 0)) - energy.log_z(beta)) < 1e-9
+    with pytest.raises(ValueError, match="at most 10"):
+        Energy(11, coupling=0.1).log_z(beta)
+
+
+def test_an_ising_energy_is_that_of_its_neighbours_and_unset_spins_count_nothing() -> None:
+    energy = Energy(3, coupling=1.0, field=0.5)
+    spins = torch.randint(2, (1, 9), generator=torch.Generator().manual_seed(0))
+    s = (2 * spins - 1).view(3, 3).tolist()
+    expected = sum(
+        s[i][j] * (s[(i + 1) % 3][j] + s[i][(j + 1) % 3]) + 0.5 * s[i][j]
+        for i, j in itertools.product(range(3), [0, 1, 2])
+    )
+    assert float(energy(spins)) == pytest.approx(expected)
+    assert float(energy(torch.full((1, 9), -1))) == 0.0
+
+
+def test_bits_are_the_same_objects_in_both_forms() -> None:
+    bits = torch.randint(2, (50, 24), generator=torch.Generator().manual_seed(0))
+    for word in (1, 3, 8):
+        for space in (AppendedBits(bits=24, word=word), PlacedBits(bits=24, word=word)):
+            assert torch.equal(space.objects(space.state_of(bits)), bits)
+    with pytest.raises(ValueError, match="must divide"):
+        AppendedBits(bits=24, word=7)
+    with pytest.raises(ValueError, match="at most 16"):
+        PlacedBits(bits=120, word=20)
+    with pytest.raises(ValueError, match="multiple of 8"):
+        modes(12)
+
+
+def test_the_test_set_and_the_rewards_of_bits_are_those_of_the_papers() -> None:
+    of = modes()
+    held = held_out(of)
+    assert held.shape == (7200, 120)
+    own = distances(held, of).view(60, 120, 60)[torch.arange(60), :, torch.arange(60)]
+    assert torch.equal(own, torch.arange(120).expand(60, -1))
+    apart = (held[::37, None] != of).sum(2)
+    assert torch.equal(distances(held[::37], of), apart)
+    nearest = apart.min(1).values.double()
+    forms = {"paper": 1 - nearest / 120, "normalised": -nearest / 120, "distance": -nearest}
+    assert set(forms) == set(LOG_REWARDS)
+    for form, expected in forms.items():
+        assert torch.allclose(Nearness(form, of)(held[::37]), expected)
+
+
+@pytest.mark.parametrize("space", [AppendedBits(bits=16, word=4), PlacedBits(bits=16, word=4)])
+def test_the_reward_of_bits_on_the_way_counts_known_bits_alone(space: AppendedBits | PlacedBits) -> None:
+    near = Nearness("distance", modes(16, 5))
+    assert float(near.on_the_way(space, space.initial(1))) == 0.0
+    full = space.state_of(modes(16, 9))
+    assert torch.equal(near.on_the_way(space, full), near(space.objects(full)))
+    begun = space.step(space.initial(16), torch.arange(16))
+    known = space.objects(begun)[:, :4]
+    expected = -(known[:, None] != near.modes[:, :4]).sum(2).min(1).values.double()
+    assert torch.equal(near.on_the_way(space, begun), expected)
+
+
+def test_published_grids_are_corners_with_their_rewards() -> None:
+    assert PUBLISHED["hard"] == (1e-4, 1.0, 3.0)
+    value = corners(20, *PUBLISHED["hard"])(torch.tensor([[10, 10], [0, 0], [3, 3]]), None).exp()
+    assert torch.allclose(value, torch.tensor([1e-4, 1.0001, 4.0001], dtype=torch.float64))
+
+
+def test_a_space_beyond_numbers_of_64_bits_is_still_a_space() -> None:
+    space = AppendStrings(letters=256, length=15)
+    assert space.size > 2**64
+    state = space.initial(1)
+    for _ in range(15):
+        state = space.step(state, torch.tensor([255]))
+    assert bool(space.terminal(state))
+    with pytest.raises(ValueError, match="too many to list"):
+        exact.state_graph(space)
+
+
+def test_rows_that_are_listed_twice_are_refused() -> None:
+    with pytest.raises(ValueError, match="not all different"):
+        Listing(torch.tensor([[0, 1], [1, 0], [0, 1]]))
