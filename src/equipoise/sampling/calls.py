@@ -23,6 +23,10 @@ class Calls:
     def __init__(self, reward: Reward) -> None:
         self.reward, self.count = reward, 0
 
+    def elsewhere(self, n: int) -> None:
+        """Counts n objects that another process asked the reward for."""
+        self.count += n
+
     def __call__(self, objects: Columns, context: Columns = None) -> Tensor:
         self.count += rows_of(objects)
         return self.reward(objects, context)

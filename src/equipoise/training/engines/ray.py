@@ -49,11 +49,12 @@ def imported() -> Any:
     Raises:
         ImportError: it is not installed.
     """
-    # What is set here must be before the import: loopback alone, no telemetry, a token that is not kept on disk.
+    # What is set here must be before the import: loopback alone, no telemetry, a token that is not kept on disk. A
+    # program that imported Ray itself has its own settings; a token that half of Ray knows would shut it out.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if "RAY_AUTH_MODE" not in os.environ:
+    if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from equipoise.contracts import Sampler
+from equipoise.sampling.calls import Calls
 from equipoise.sampling.rollouts import Rollouts
 from equipoise.training.engines.settings import Settings
 from equipoise.training.folder import KEPT
@@ -60,6 +61,7 @@ class Remote:
         provides: what the rollouts leave in `fixed`.
         settings: of the engine.
         start: begins the processes.
+        counted: is told of each draw's number of rows, whose rewards were called for elsewhere.
 
     Raises:
         OSError: in `draw`, what searchers deliver cannot be written.
@@ -68,9 +70,15 @@ class Remote:
     """
 
     def __init__(
-        self, sampler: Sampler, provides: frozenset[str], settings: Settings, start: Callable[[], Processes]
+        self,
+        sampler: Sampler,
+        provides: frozenset[str],
+        settings: Settings,
+        start: Callable[[], Processes],
+        counted: Callable[[int], None] = lambda rows: None,
     ) -> None:
         self.sampler, self.provides, self.settings, self.start = sampler, provides, settings, start
+        self.counted = counted
         self.team: Processes | None = None
         self.position, self.issued, self.published = 0, 0, -1
         self.status: dict[str, Any] = {}
@@ -105,6 +113,7 @@ class Remote:
         if self.settings.barrier and count == 1:
             generator.set_state(found[0]["state"])
         self._waited, self._rows = self._waited + time.monotonic() - begun, self._rows + n
+        self.counted(n)
         return concatenate([entry["rows"] for entry in found])
 
     def publish(self) -> None:
@@ -201,7 +210,8 @@ def apart(run: Run, settings: Settings, start: Callable[[str], Processes]) -> Ru
     ((name, holder),) = found
     source: Any = run.sources[name]
     rollouts = source if holder is None else holder.inner
-    remote = Remote(rollouts.sampler, rollouts.provides, settings, lambda: start(name))
+    counted = [rollouts.reward.elsewhere] if isinstance(rollouts.reward, Calls) else []
+    remote = Remote(rollouts.sampler, rollouts.provides, settings, lambda: start(name), *counted)
     sources = dict(run.sources)
     if holder is None:
         sources[name] = remote
