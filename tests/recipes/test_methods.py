@@ -183,8 +183,8 @@ def test_the_command_line_reaches_each(tmp_path: Any) -> None:
 def test_no_task_has_more_than_25_flags() -> None:
     import dataclasses
 
-    from equipoise.cli.flags import _hidden  # pyright: ignore[reportPrivateUsage]
+    from equipoise.cli.flags import hidden
     from equipoise.recipes.tasks import TASKS
 
     for task in TASKS.values():
-        assert len(dataclasses.fields(task.config)) - len(_hidden(task.config)) <= 25
+        assert len(dataclasses.fields(task.config)) - len(hidden(task.config)) <= 25

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 from equipoise.discrete.environments import bits
+from equipoise.discrete.environments.nearness import ball_masses, log_total
 from equipoise.discrete.sampled_judge import SampledJudge
-from equipoise.evaluation.coverage import within
+from equipoise.evaluation.coverage import found_by_chance, within
 from equipoise.recipes import discrete_configuration
 from equipoise.recipes.configuration import nearest
 from equipoise.recipes.discrete import DiscreteRun, build
@@ -19,8 +20,9 @@ from equipoise.trajectories import Columns
 def bit_sequences(
     config: discrete_configuration.BitSequences, reward: Callable[..., Tensor] | None = None
 ) -> DiscreteRun:
-    """A run on bit sequences. What is found of the 60 modes is counted while it trains; `evaluate` adds how log p(x)
-    goes with the target over the test set: over 600 of its sequences, or 119 where log p(x) must be estimated.
+    """A run on bit sequences. What is found of the 60 modes is counted while it trains; `evaluate` adds how many of
+    them a perfect sampler would find by as many draws, and how log p(x) goes with the target over the test set: over
+    600 of its sequences, or 119 where log p(x) must be estimated.
 
     Source: Malkin et al. 2022, appendix B.3, arXiv:2201.13259; Tiapkin et al. 2024, arXiv:2310.12934.
 
@@ -44,6 +46,10 @@ def bit_sequences(
         every = 12 if config.form == "left_to_right" else 61  # of either, flips of many sizes remain
         return judge.correlations(bits.held_out(modes)[::every]) if isinstance(judge, SampledJudge) else {}
 
+    def expected(judge: object) -> dict[str, float]:
+        masses = ball_masses(near.function, modes, config.beta, config.threshold)
+        return {"modes_found_perfect": found_by_chance(masses, config.steps * config.batch)}
+
     return build(
         config,
         space,
@@ -51,7 +57,8 @@ def bit_sequences(
         show=show_bits,
         state_reward=lambda state: near.on_the_way(space, state),
         modes=found,
-        asked=(correlated,),
+        total=lambda beta: log_total(near.function, modes, beta),
+        asked=(correlated, expected),
     )
 
 

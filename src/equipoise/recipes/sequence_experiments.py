@@ -22,6 +22,13 @@ PEPTIDES_TASK = "peptides"
 
 WORDS = (1, 4, 8)
 
+REWARDS: dict[str, dict[str, Any]] = {
+    "": {},
+    "reward -d, ": {"reward": "distance", "beta": 2.0},
+}
+"""The published reward, and that of Tiapkin et al. 2024, log R = -2 d. Under the published one a perfect sampler finds
+0.03 modes in 160,000 draws: all of them together have 2e-7 of the mass. Under the other they have nearly all of it."""
+
 BIT_METHODS: dict[str, dict[str, Any]] = {"tb": {"method": "tb"}, "fm": {"method": "fm"}, "db": {"method": "db"}}
 """All at the task's learning rate: the published ones, 1e-4 (TB) and 5e-4 (FM), are for five times the steps."""
 
@@ -34,7 +41,7 @@ AMP_METHODS: dict[str, dict[str, Any]] = {
 """The untrained one because the classifier likes the best of any 2,048 peptides: what it has, no method has earned."""
 
 COMPARED: dict[str, Compared] = {
-    "modes_found": Compared("modes found while training", perfect=60.0),
+    "modes_found": Compared("modes found while training", perfect="modes_found_perfect"),
     "spearman": Compared("Spearman of log p and log R, test set", perfect=1.0),
     "pearson": Compared("Pearson of log p and log R, test set", perfect=1.0),
     "log_p_slope": Compared("slope of log p on log R, test set", perfect=1.0),
@@ -52,12 +59,15 @@ PUBLISHED: dict[str, dict[str, tuple[float, ...]]] = {
 
 
 def bit_sequences(seed: int) -> dict[str, Training]:
-    """Each word length by each method: 10,000 of the 50,000 published steps."""
+    """Each word length by each method, with both rewards: 10,000 of the 50,000 published steps."""
     if BITS_TASK not in TASKS:
         return {}
     kind: Callable[..., Training] = TASKS[BITS_TASK].config
     return {
-        f"bits k = {word}, {name}": kind(**{WORD: word}, steps=10_000, every=1000, seed=seed, **settings)
+        f"bits k = {word}, {told}{name}": kind(
+            **{WORD: word}, steps=10_000, every=1000, seed=seed, **reward, **settings
+        )
+        for told, reward in REWARDS.items()
         for word in WORDS
         for name, settings in BIT_METHODS.items()
     }

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.discrete.environments.assignments import Assignments
+from equipoise.discrete.environments.nearness import distances
 from equipoise.discrete.environments.strings import AppendStrings
 from equipoise.trajectories import Columns
 
@@ -118,20 +119,6 @@ def modes(bits: int = 120, count: int = MODES) -> Tensor:
     symbols = torch.tensor([[int(bit) for bit in symbol] for symbol in SYMBOLS])
     drawn = torch.randint(len(SYMBOLS), (count, bits // 8), generator=torch.Generator().manual_seed(0))
     return symbols[drawn].flatten(1)
-
-
-def distances(objects: Tensor, of: Tensor, known: Tensor | None = None) -> Tensor:
-    """(n, modes) number of bits in which each sequence differs from each mode; of those that are known, where given.
-
-    Example:
-        >>> distances(torch.tensor([[0, 1, 1]]), torch.tensor([[0, 0, 0], [1, 1, 1]])).tolist()
-        [[2, 1]]
-    """
-    # Counts below 2^24 are exact in float32, whose products are quicker than comparing all pairs.
-    ones, zeros, mode = objects.float(), 1 - objects.float(), of.float()
-    if known is not None:
-        ones, zeros = ones * known, zeros * known
-    return (ones @ (1 - mode).T + zeros @ mode.T).round().long()
 
 
 LOG_REWARDS: dict[str, Callable[[Tensor, int], Tensor]] = {
