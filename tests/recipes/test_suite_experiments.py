@@ -120,8 +120,8 @@ def test_sequences_have_rows_where_their_tasks_are(monkeypatch: pytest.MonkeyPat
     for name in (sequence_experiments.BITS_TASK, sequence_experiments.PEPTIDES_TASK):
         monkeypatch.setitem(TASKS, name, replace(TASKS["hypergrid"], config=kind))  # pyright: ignore[reportArgumentType]
     rows = {**sequence_experiments.bit_sequences(0), **sequence_experiments.peptides(0)}
-    assert len(rows) == 13 and set(sequence_experiments.PUBLISHED) <= set(rows)
-    assert [settings.get(sequence_experiments.WORD) for settings in made[:9]] == [1, 1, 1, 4, 4, 4, 8, 8, 8]
+    assert len(rows) == 22 and set(sequence_experiments.PUBLISHED) <= set(rows)
+    assert [settings.get(sequence_experiments.WORD) for settings in made[:18]] == [1, 1, 1, 4, 4, 4, 8, 8, 8] * 2
     monkeypatch.delitem(TASKS, sequence_experiments.BITS_TASK)
     assert sequence_experiments.bit_sequences(0) == {}
 
