@@ -28,6 +28,16 @@ class LaggedBackward:
 
     Raises:
         ValueError: a rate out of range.
+
+    Example:
+        >>> from equipoise.discrete.environments.bags import Bags
+        >>> from equipoise.discrete.policies.mlp import MLP
+        >>> from equipoise.sampling.rollouts import Rollouts
+        >>> space = Bags(letters=3, full=4)
+        >>> sampler = DiscreteSampler(space, MLP(space.features, (8,), {"forward": 3, "backward": 3}))
+        >>> source = LaggedBackward(Rollouts(sampler, lambda objects, context: objects[:, 0].double()), sampler)
+        >>> source.draw(5, torch.Generator().manual_seed(0)).fixed[LAGGED].value.shape
+        torch.Size([5, 4])
     """
 
     def __init__(self, inner: Source, sampler: DiscreteSampler, *, rate: float = 0.1) -> None:

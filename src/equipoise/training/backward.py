@@ -26,6 +26,11 @@ def held(residual: Residual, name: str = "log_pb") -> Residual:
     Args:
         residual: that needs `log_pb`.
         name: what stands in for them: `log_pb` itself, or a fixed value such as `sampling.fixed.LAGGED`.
+
+    Example:
+        >>> from equipoise.training.balance import RESIDUALS
+        >>> sorted(held(RESIDUALS["trajectory"], "log_pb_lagged").needs)
+        ['log_pb', 'log_pb_lagged', 'log_pf']
     """
 
     def function(scores: Scores, trajectories: Trajectories, target: Tensor) -> object:
@@ -57,6 +62,18 @@ def guided_balance(
         log_z: an estimator of log Z.
         mix: the guide's share by step, from 0 to 1.
         beta: the reward's exponent.
+
+    Example:
+        >>> from equipoise.discrete.environments.bags import Bags
+        >>> from equipoise.discrete.policies.mlp import MLP
+        >>> from equipoise.discrete.sampler import DiscreteSampler
+        >>> from equipoise.objectives.divergences import divergence
+        >>> from equipoise.objectives.partition import Learned
+        >>> space = Bags(letters=3, full=4)
+        >>> sampler = DiscreteSampler(space, MLP(space.features, (8,), {"forward": 3, "backward": 3}))
+        >>> term = guided_balance("on_policy", sampler, divergence("reverse_kl"), Learned())
+        >>> sorted(term.needs)
+        ['log_guide', 'log_pb', 'log_pf']
     """
 
     def at(share: float) -> Term:
@@ -88,6 +105,16 @@ def fit_to_guide(
         divergence: of the residual.
         beta: the reward's exponent, where the reward is read.
         with_reward: as in the released code.
+
+    Example:
+        >>> from equipoise.discrete.environments.bags import Bags
+        >>> from equipoise.discrete.policies.mlp import MLP
+        >>> from equipoise.discrete.sampler import DiscreteSampler
+        >>> from equipoise.objectives.divergences import divergence
+        >>> space = Bags(letters=3, full=4)
+        >>> sampler = DiscreteSampler(space, MLP(space.features, (8,), {"forward": 3, "backward": 3}))
+        >>> sorted(fit_to_guide("on_policy", sampler, divergence("reverse_kl")).needs)
+        ['log_guide', 'log_pb']
     """
 
     def loss(trajectories: Trajectories, scores: Scores, step: int) -> Loss:
@@ -114,6 +141,19 @@ def backward_likelihood(source: str, sampler: Sampler, *, weight: Callable[[int]
         source: name of the source.
         sampler: whose backward policy is trained, best a network of its own.
         weight: by step.
+
+    Example:
+        >>> import torch
+        >>> from equipoise.discrete.environments.bags import Bags
+        >>> from equipoise.discrete.policies.mlp import MLP
+        >>> from equipoise.discrete.sampler import DiscreteSampler
+        >>> space = Bags(letters=3, full=4)
+        >>> sampler = DiscreteSampler(space, MLP(space.features, (8,), {"forward": 3, "backward": 3}))
+        >>> paths = sampler.sample(5, generator=torch.Generator().manual_seed(0))
+        >>> term = backward_likelihood("on_policy", sampler)
+        >>> loss = term.loss(paths, sampler.score(paths, term.needs), 0)
+        >>> bool(loss.value > 0)  # four letters leave in some order: P_B is below 1
+        True
     """
 
     def loss(trajectories: Trajectories, scores: Scores, step: int) -> Loss:
