@@ -19,13 +19,13 @@ from equipoise.discrete.environments.bits import (
     AppendedBits,
     Nearness,
     PlacedBits,
-    distances,
     held_out,
     modes,
 )
 from equipoise.discrete.environments.hypergrid import PUBLISHED, corners
 from equipoise.discrete.environments.ising import Energy
 from equipoise.discrete.environments.listing import Listing
+from equipoise.discrete.environments.nearness import distances
 from equipoise.discrete.environments.sets import Additive, Sets
 from equipoise.discrete.environments.stopped import StoppedStrings
 from equipoise.discrete.environments.strings import GROWTH, AppendStrings, InsertStrings

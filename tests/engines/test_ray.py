@@ -181,3 +181,73 @@ def test_sigterm_finishes_the_step_and_saves(tmp_path: Path) -> None:
     line = next(line for line in said.splitlines() if line.startswith("SIGTERM"))
     step = int(line.split("step ")[1].split()[0])
     assert (folder / f"checkpoints/step-{step:08d}.json").exists()
+
+
+DYING = """
+import os, signal, sys
+from equipoise.cli import main
+real = os.replace
+def dying(source, target, **given):
+    if "step-00000060" in str(target):
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(source, target, **given)
+os.replace = dying
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_learner_that_is_killed_while_it_saves_has_its_last_checkpoint_and_all_deliveries(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["train", "hypergrid", "--steps", "80", "--every", "20", "--hidden", "16", "--engine", "ray"]
+    dead = subprocess.run(
+        [sys.executable, "-c", DYING, *words, "--out", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert dead.returncode == -signal.SIGKILL, dead.stderr
+    run = open_run(folder)
+    assert run.loop.step == 40
+    continue_run(run)
+    assert run.loop.step == 80 and [record["step"] for record in records(folder)] == [0, 20, 40, 60, 80]
+
+
+SLOW_REWARD = """
+import os, time
+def reward(objects):
+    with open({asked!r}, "a") as told:
+        told.write("".join(f"{{point}}\\n" for point in objects.tolist()))
+    if not os.path.exists({marker!r}) and len(objects) < 64:
+        open({marker!r}, "w").close()
+        time.sleep(10_000)
+    return -objects.sum(1).float()
+"""
+
+
+def ended(tmp_path: Path, reward: str) -> subprocess.CompletedProcess[str]:
+    """A short run on Ray whose reward lies in a module of its own, called by two workers."""
+    (tmp_path / "slowly.py").write_text(reward)
+    (tmp_path / "run.yaml").write_text("reward_workers: 2\nreward_timeout: 10.0\nreward_attempts: 3\n")
+    words = ["train", "hypergrid", "--config", "run.yaml", "--steps", "20", "--hidden", "16", "--engine", "ray"]
+    return subprocess.run(
+        [sys.executable, "-m", "equipoise", *words, "--reward", "slowly:reward", "--out", "run"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(
+            [str(tmp_path), os.environ.get("PYTHONPATH", "")])},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_worker_whose_reward_hangs_is_replaced_and_no_object_is_asked_again(tmp_path: Path) -> None:
+    asked, marker = tmp_path / "asked", tmp_path / "hung"
+    run = ended(tmp_path, SLOW_REWARD.format(asked=str(asked), marker=str(marker)))
+    assert run.returncode == 0, run.stderr
+    assert marker.exists()
+    kept = sum(path.stat().st_size > 0 for path in (tmp_path / "run/rewards").glob("*.scores"))
+    assert kept == 2
+
+
+@pytest.mark.slow
+def test_a_reward_that_raises_in_a_worker_stops_the_run_with_one_line(tmp_path: Path) -> None:
+    said = "def reward(objects):\n    if len(objects) < 64:\n        raise RuntimeError('no licence')\n"
+    run = ended(tmp_path, said + "    return -objects.sum(1).float()\n")
+    assert run.returncode != 0
+    line = run.stderr.strip().splitlines()[-1]
+    assert "no licence" in line and "Traceback" not in run.stderr

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,14 +42,17 @@ def parse(kind: type[Command], words: Sequence[str], *, prog: str, default: Comm
         raise UsageError(f"{_one_line(said.getvalue())}; see {prog} --help") from None
 
 
-def parse_config(kind: type[Config], words: Sequence[str], *, prog: str, config: Path | None) -> Config:
-    """A task's configuration: its defaults, then the file's values, then the flags."""
-    default = None
+def parse_config(
+    kind: type[Config], words: Sequence[str], *, prog: str, config: Path | None, given: Mapping[str, Any]
+) -> Config:
+    """A task's configuration: its defaults, then the file's values, then those that are `given`, then the flags."""
+    values: dict[str, Any] = {}
     if config is not None:
         from equipoise.training.folder import read_yaml
 
         values = {name: value for name, value in read_yaml(config).items() if name not in ("task", "out")}
-        default = from_mapping(kind, values)
+    # The flags may bring what the file's settings go with.
+    default = from_mapping(kind, {**values, **given}, whole=False) if values or given else None
     return parse(kind, words, prog=prog, default=default)
 
 

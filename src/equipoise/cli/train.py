@@ -36,10 +36,9 @@ def train(words: list[str]) -> int:
     chosen = task(name)
     path, rest = take(rest, "--config")
     engine, rest = _engine(chosen.config, rest)
-    config = parse_config(
-        chosen.config, rest, prog=f"equipoise train {name}", config=None if path is None else Path(path)
-    )
-    config = dataclasses.replace(config, out=config.out or _next_free(name), **engine)
+    file = None if path is None else Path(path)
+    config = parse_config(chosen.config, rest, prog=f"equipoise train {name}", config=file, given=engine)
+    config = dataclasses.replace(config, out=config.out or _next_free(name))
     from equipoise.recipes.runs import train as run
 
     _conclude(run(config).run.evaluate(), config.out or Path())

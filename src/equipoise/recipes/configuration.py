@@ -305,8 +305,13 @@ def to_mapping(config: Training) -> dict[str, Any]:
     return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
 
 
-def from_mapping(kind: type[Config], values: Mapping[str, Any]) -> Config:
+def from_mapping(kind: type[Config], values: Mapping[str, Any], *, whole: bool = True) -> Config:
     """A configuration of plain values; lists become tuples, strings paths, whole numbers floats where one is due.
+
+    Args:
+        kind: of configuration.
+        values: by the names of its fields; the others have their defaults.
+        whole: False: more settings follow, so that those which do not fit together yet are no error.
 
     Raises:
         ValueError: an unknown name (the nearest is named), or a value of the wrong type.
@@ -320,7 +325,14 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any]) -> Config:
     for name in values:
         if name not in names:
             raise ValueError(f"unknown setting '{name}'{nearest(str(name), names)}")
-    return kind(**{name: _coerced(value, hints[name]) for name, value in values.items()})
+    given = {name: _coerced(value, hints[name]) for name, value in values.items()}
+    if whole:
+        return kind(**given)
+    config = object.__new__(kind)
+    for entry in dataclasses.fields(kind):
+        object.__setattr__(config, entry.name, given.get(entry.name, entry.default))
+    check(config)
+    return config
 
 
 def check(config: Training) -> None:
