@@ -1,8 +1,8 @@
 """Energies of designs, in parts: a stand-in built of residue contacts, clashes and broken chains; and a user's own.
 
-The stand-in is there to train and compare samplers by. It is no affinity and predicts none: on measured complexes neither
-it nor its contacts rank them (Spearman correlation -0.07 with 42 measured binding energies). An energy is given to the
-library as log R = -E; the factor `beta` is the run's.
+The stand-in is there to train and compare samplers by. It is no affinity and predicts none: contacts by these
+energies do not rank measured complexes (Spearman correlation -0.07 with 42 measured binding energies). An energy is
+given to the library as log R = -E; the factor `beta` is the run's.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ Energy = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 class StandIn:
     """Contacts with the antigen, clashes and broken bonds of loops, in RT.
 
-    contact = sum e(a_i, a_j) / (1 + exp((|CB_i - CB_j| - 8) / 0.5)) over residues of loop and antigen, with the energies
-    of Miyazawa and Jernigan; clash and connectivity are Huber functions of distances that are too short, and of bonds
-    that are not as long as they are. All contacts attract, so that contacts alone would draw a loop into the antigen: the
-    other parts hold it back, and all of them are reported.
+    contact = sum e(a_i, a_j) / (1 + exp((|CB_i - CB_j| - 8) / 0.5)) over residues of loop and antigen, with the
+    energies of Miyazawa and Jernigan; clash and connectivity are Huber functions of distances that are too short, and
+    of bonds that are not as long as they are. All contacts attract, so that they alone would draw a loop into the
+    antigen: the other parts hold it back, and each is reported.
 
     Args:
         patches: the complexes.

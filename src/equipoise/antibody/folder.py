@@ -1,7 +1,7 @@
 """Folders of complexes: read in the layouts that exist, prepared once, and loaded; what is malformed is listed.
 
-Layouts: a prepared folder; the antibody benchmark's (`cases.tsv`, `complexes/ID_r.pdb.gz` and `ID_l.pdb.gz`); SAbDab's (a
-summary table, and files by PDB id in the folder, `chothia/` or `imgt/`); else any structure files, with roles found.
+Layouts: a prepared folder; the antibody benchmark's (`cases.tsv`, `complexes/ID_r.pdb.gz` and `ID_l.pdb.gz`); SAbDab's
+(a summary table, and files by PDB id in the folder, `chothia/` or `imgt/`); else any structure files, with roles found.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from equipoise.antibody.structures import (
     Structure,
     assemble,
     from_blob,
-    similarity,
     read_chains,
+    similarity,
     to_blob,
 )
 

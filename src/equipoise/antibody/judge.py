@@ -71,10 +71,10 @@ def figures_of(
 ) -> dict[str, float]:
     """Figures of n designs of one patch.
 
-    `improved_fraction` is the share with less energy than the native loop; `ca_rmsd` is taken without superposition, in
-    angstrom; `diversity` is the mean share of letters in which two designs differ. `top1_...` are of the design whose
-    ranks by energy and by binding energy (the contacts' part) have the smallest sum. `second_...` are of the energy that
-    was never the reward.
+    `improved_fraction` is the share with less energy than the native loop; `ca_rmsd` is taken without superposition,
+    in angstrom; `diversity` is the mean share of letters in which two designs differ. `top1_...` are of the design
+    whose ranks by energy and by binding energy (the contacts' part) have the smallest sum. `second_...` are of the
+    energy that was never the reward.
     """
     n = len(objects["letter"])
     rows = torch.full((n,), row)

@@ -5,8 +5,8 @@ Chothia numbers, as most uses of residue-frame models have them: H1 26-32, H2 52
 are counted off from the two cysteines, the tryptophan between them and the [WF]G.G that follows: exact where the
 framework has its usual length.
 
-Source: Al-Lazikani, Lesk and Chothia, 1997, "Standard conformations for the canonical structures of immunoglobulins", J.
-Mol. Biol. 273.
+Source: Al-Lazikani, Lesk and Chothia, 1997, "Standard conformations for the canonical structures of immunoglobulins",
+J. Mol. Biol. 273.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The networks: an invariant encoder of the context, and an equivariant denoiser of the loop that attends to it.
 
-The context never moves, so that it is encoded once for each complex, whatever the number of designs and of steps. Residues
-of the loop attend to the context and to one another. All that they are given is measured in their own frames (Jumper et
-al., 2021, "AlphaFold", and its invariant point attention, of which this is a smaller relative), so that numbers and
-letters are invariant under rigid motions of the complex, and vectors turn with it.
+The context never moves, so that it is encoded once for each complex, whatever the number of designs and of steps.
+Residues of the loop attend to the context and to one another. All that they are given is measured in their own frames
+(Jumper et al., 2021, "AlphaFold", and its invariant point attention, of which this is a smaller relative), so that
+numbers and letters are invariant under rigid motions of the complex, and vectors turn with it.
 """
 
 from __future__ import annotations

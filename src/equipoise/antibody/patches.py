@@ -1,8 +1,8 @@
 """Patches: what the network sees of a complex around one loop, without the loop, and the loop as it is in nature.
 
-A patch is cut around the loop's two anchors, the residues on either side of it, and never around the loop itself; nothing
-in it is read from the loop but how many residues it has. Positions are centred between the anchors, in units of 10
-angstrom.
+A patch is cut around the loop's two anchors, the residues on either side of it, and never around the loop itself;
+nothing in it is read from the loop but how many residues it has. Positions are centred between the anchors, in units
+of 10 angstrom.
 """
 
 from __future__ import annotations

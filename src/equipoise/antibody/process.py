@@ -1,8 +1,8 @@
 """The diffusion of a loop: letters, positions and orientations of its residues, noised apart and side by side.
 
-States are numbered in the generating direction: state 0 is noise, state `steps` the loop. Noising leads from state k + 1
-to state k: a letter stays with probability `keep`, or is drawn anew; a position is shrunk and blurred (Ho et al., 2020);
-a rotation takes a step of Brownian motion on SO(3) (`so3`), whose steps compose exactly.
+States are numbered in the generating direction: state 0 is noise, state `steps` the loop. Noising leads from state k
++ 1 to state k: a letter stays with probability `keep`, or is drawn anew; a position is shrunk and blurred (Ho et al.,
+2020); a rotation takes a step of Brownian motion on SO(3) (`so3`), whose steps compose exactly.
 """
 
 from __future__ import annotations

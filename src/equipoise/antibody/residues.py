@@ -14,13 +14,28 @@ KINDS = len(LETTERS)
 UNKNOWN = KINDS
 """Number of a residue that is none of the 20."""
 
-NAMES = dict(
-    zip(
-        LETTERS,
-        "ALA CYS ASP GLU PHE GLY HIS ILE LYS LEU MET ASN PRO GLN ARG SER THR VAL TRP TYR".split(),
-        strict=True,
-    )
-)
+NAMES = {
+    "A": "ALA",
+    "C": "CYS",
+    "D": "ASP",
+    "E": "GLU",
+    "F": "PHE",
+    "G": "GLY",
+    "H": "HIS",
+    "I": "ILE",
+    "K": "LYS",
+    "L": "LEU",
+    "M": "MET",
+    "N": "ASN",
+    "P": "PRO",
+    "Q": "GLN",
+    "R": "ARG",
+    "S": "SER",
+    "T": "THR",
+    "V": "VAL",
+    "W": "TRP",
+    "Y": "TYR",
+}
 """Three-letter name by letter."""
 
 SCALE = 10.0

@@ -1,8 +1,8 @@
 """Brownian motion on rotations: the density of its heat kernel against the uniform measure, and draws from it.
 
-A walk of variance v turns a rotation by R Exp(xi), xi ~ N(0, v 1) where v is small. Its kernels compose exactly: steps of
-variances v and w make one of v + w, so that a path's steps and its marginals agree, as those of a Gaussian on the
-rotation vector do not.
+A walk of variance v turns a rotation by R Exp(xi), xi ~ N(0, v 1) where v is small. Its kernels compose exactly:
+steps of variances v and w make one of v + w, so that a path's steps and its marginals agree, as those of a Gaussian
+on the rotation vector do not.
 
 With omega the angle of the turn, the density against the uniform (Haar) measure is
 

@@ -25,7 +25,8 @@ BOND = 4.5
 
 @dataclass(frozen=True)
 class Chain:
-    """One chain: its name, letters, backbone (residues, 3, 3) of N, CA, C in angstrom, and residue numbers as printed."""
+    """One chain: its name, letters, backbone (residues, 3, 3) of N, CA, C in angstrom, and residue numbers as
+    printed."""
 
     name: str
     letters: str

@@ -15,7 +15,7 @@ from equipoise.recipes.configuration import nearest
 
 @dataclass(frozen=True)
 class Prepare:
-    """Reads a folder of complexes once: backbones, chain roles and loops. What is malformed is listed, and stops nothing.
+    """Reads a folder of complexes once: backbones, chain roles, loops. What is malformed is listed, and stops nothing.
 
     Layouts: the antibody benchmark's (cases.tsv and complexes/), SAbDab's (a summary table and files), or any PDB and
     mmCIF files, whose chain roles are found.

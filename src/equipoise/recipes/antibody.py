@@ -127,7 +127,8 @@ class LoopRun:
         return [
             f"energy {found['energy']:.1f} (native {found['energy_native']:.1f}), "
             f"{100 * found['improved_fraction']:.0f} % below the native's",
-            f"{100 * found['amino_acid_recovery']:.0f} % of letters as in nature, CA {found['ca_rmsd']:.1f} angstrom away",
+            f"{100 * found['amino_acid_recovery']:.0f} % of letters as in nature, "
+            f"CA {found['ca_rmsd']:.1f} angstrom away",
         ]
 
     def table(self, n: int, generator: torch.Generator) -> str:

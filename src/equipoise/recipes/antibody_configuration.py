@@ -22,8 +22,8 @@ ENERGIES = ("contacts", "table=FILE", "module:function")
 class Antibody(Powered):
     """Antibody loops designed in complex with their antigen: residue-frame diffusion, tuned by trajectory balance.
 
-    log R = -energy. Source: AbFlowNet (two terms, denoising and balance) over DiffAb's diffusion (Luo et al. 2022), with
-    exact densities; Venkatraman et al. 2024, arXiv:2405.20971 (rtb).
+    log R = -energy. Source: Abir et al. 2025, arXiv:2505.12358 (AbFlowNet: denoising and balance), over that of
+    Luo et al. 2022, with exact densities; Venkatraman et al. 2024, arXiv:2405.20971 (rtb).
     """
 
     presets: ClassVar[Mapping[str, tuple[str, str]]] = {
@@ -49,7 +49,7 @@ class Antibody(Powered):
     beta: float = 0.2
     """exponent of the reward exp(-energy)"""
     energy: str = "contacts"
-    """'contacts' (a stand-in, no affinity), table=FILE (of natives, mode paper alone), or your own as module:function"""
+    """'contacts' (a stand-in, no affinity), table=FILE (of natives, mode paper alone), or your own module:function"""
     loops: tuple[str, ...] = ("H3",)
     """loops to design, each an example of its own: H1 H2 H3 L1 L2 L3"""
     held_out: int = 12
@@ -129,8 +129,8 @@ class Antibody(Powered):
         groups = self.batch // self.designs
         if self.batch % self.designs or not groups or (self.source == "replay" and groups < 2):
             raise ValueError(
-                f"batch {self.batch} of {self.designs} designs a complex: a multiple was expected, at least twice as many "
-                "with --source replay, which takes half of the complexes from its store"
+                f"batch {self.batch} of {self.designs} designs a complex: a multiple was expected, at least twice as "
+                "many with --source replay, which takes half of the complexes from its store"
             )
 
 
