@@ -84,10 +84,11 @@ def pdb_of(chains: list[Chain]) -> str:
     return "\n".join([*lines, "END", ""])
 
 
-def write_complex(path: Path, loop: str = "DRGGYFDY", seed: int = 0) -> None:
-    antigen = chain("A", "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRV"[seed:] + "ACDEFGHIKL"[:seed], seed + 2)
+def write_complex(path: Path, loop: str = "DRGGYFDY", seed: int = 0, antigen: str | None = None) -> None:
+    places = torch.randint(20, (40,), generator=torch.Generator().manual_seed(seed)).tolist()
+    letters = "".join(LETTERS[place] for place in places) if antigen is None else antigen
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(pdb_of([chain("H", HEAVY.format(loop), seed + 1), antigen]))
+    path.write_text(pdb_of([chain("H", HEAVY.format(loop), seed + 1), chain("A", letters, seed + 2)]))
 
 
 def rotation_and_shift(seed: int = 0) -> tuple[Tensor, Tensor]:

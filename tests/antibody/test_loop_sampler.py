@@ -50,7 +50,9 @@ def test_drawn_log_probabilities_are_those_of_the_step_s_own_draw() -> None:
         for step in range(process.steps):
             now, after = (rows.path["position"][place, step + more, :size] for more in (0, 1))
             native = sampler.patches.native()
-            time = time_features(torch.tensor([step]), process.steps, (sampler.process.kept * sampler.process.keep)[step][None])
+            time = time_features(
+                torch.tensor([step]), process.steps, (sampler.process.kept * sampler.process.keep)[step][None]
+            )
             with torch.no_grad():
                 velocity, _, _ = sampler.network.denoiser(
                     context, native["letter"][row, None, :size], now[None], native["rotation"][row, None, :size], time
@@ -127,7 +129,9 @@ def test_the_encoder_does_not_see_the_native_loop() -> None:
     turn = exponential(torch.tensor([0.5, 1.0, -0.3]))
     atoms[start:end] = atoms[start:end] @ turn.T + torch.tensor([5.0, -9.0, 2.0])
     encoder = small.network().encoder
-    first, second = (encoder(cut([one], antibody=10, antigen=10), 0) for one in (made, replace(made, letters=letters, atoms=atoms)))
+    first, second = (
+        encoder(cut([one], antibody=10, antigen=10), 0) for one in (made, replace(made, letters=letters, atoms=atoms))
+    )
     assert torch.equal(first.node, second.node) and torch.equal(first.position, second.position)
     assert torch.equal(first.anchors, second.anchors) and torch.equal(first.gap, second.gap)
 

@@ -84,7 +84,7 @@ def figures_of(
     parts, native_parts = second_parts(energy, patches, objects, rows), second_parts(energy, patches, native, rows[:1])
     letter = objects["letter"][:, :size]
     apart = SCALE * (objects["position"][:, :size] - native["position"][:, :size])
-    best = int((own.argsort().argsort() + parts["contact"].argsort().argsort()).argmin())
+    best = int((_ranks(own) + _ranks(parts["contact"])).argmin())
     differing = (letter[:, None] != letter).double().mean(-1)
     judged, native_judged = second(objects, rows), second(native, rows[:1])
     found = {
@@ -107,6 +107,11 @@ def figures_of(
 def second_parts(energy: Energy, patches: Patches, objects: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
     """The parts of an energy that has them, else those of the stand-in."""
     return (energy if isinstance(energy, StandIn) else StandIn(patches)).parts(objects, rows)
+
+
+def _ranks(value: Tensor) -> Tensor:
+    """How many are smaller, so that equals share a rank."""
+    return (value[:, None] > value).sum(1)
 
 
 def mean_of(by_complex: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

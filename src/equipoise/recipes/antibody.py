@@ -169,6 +169,8 @@ def antibody(config: Antibody, reward: Callable[..., Tensor] | None = None) -> L
     patches = _patches(config, structures)
     test = _held_out(patches, config.held_out)
     train = torch.tensor([row for row in range(len(patches)) if row not in set(test.tolist())], dtype=torch.int64)
+    if not len(train):
+        raise ValueError(f"all {len(patches)} loops are held out, none is left to train on: hold out fewer")
     network = LoopNetwork(*config.network)
     sampler = LoopSampler(
         loop_process(config.time_steps),
