@@ -14,6 +14,7 @@ from equipoise.antibody.process import loop_process
 from equipoise.antibody.residues import LETTERS, NAMES
 from equipoise.antibody.sampler import PARTS, LoopNetwork, LoopSampler
 from equipoise.antibody.structures import Chain, Structure, assemble
+from equipoise.trajectories import Trajectories
 
 BEFORE = "EVQLVESGGGLVQPGGSLRLSCAAS"
 HEAVY = BEFORE + "GFTFSSYAMSWVRQAPGKGLEWVSAISGSGGSTYYADSVKGRFTISRDNSKNTLYLQMNSLRAEDTAVYYCAK{}WGQGTLVTVSS"
@@ -66,6 +67,13 @@ def sampler(
 ) -> LoopSampler:
     first = network(1) if prior else None
     return LoopSampler(loop_process(steps), network(), patches(), prior=first, subsample=subsample, moving=moving)
+
+
+def designs(rows: Trajectories) -> dict[str, Tensor]:
+    """The objects of rows, which are dicts of tensors."""
+    objects = rows.objects
+    assert isinstance(objects, dict)
+    return {name: value for name, value in objects.items() if isinstance(value, Tensor)}
 
 
 def pdb_of(chains: list[Chain]) -> str:

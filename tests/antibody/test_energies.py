@@ -51,7 +51,7 @@ def test_pulling_a_loop_out_breaks_bonds_and_piling_it_up_clashes() -> None:
 def test_an_energy_is_invariant_and_of_each_row_alone() -> None:
     sampler = small.sampler()
     rows = torch.tensor([0, 2, 1, 0])
-    drawn = sampler.sample(4, context=rows, generator=torch.Generator().manual_seed(0)).objects
+    drawn = small.designs(sampler.sample(4, context=rows, generator=torch.Generator().manual_seed(0)))
     whole = StandIn(sampler.patches)(drawn, rows)
     each = [StandIn(sampler.patches)({name: value[[i]] for name, value in drawn.items()}, rows[[i]]) for i in range(4)]
     assert torch.allclose(whole, torch.cat(each), rtol=1e-4)
@@ -85,7 +85,7 @@ def test_a_missing_energy_is_an_error(tmp_path: Path) -> None:
 
 def test_exchanged_energies_are_the_same_ones_of_other_designs() -> None:
     sampler, rows = small.sampler(), torch.tensor([0, 1, 0, 1, 0])
-    drawn = sampler.sample(5, context=rows, generator=torch.Generator().manual_seed(0)).objects
+    drawn = small.designs(sampler.sample(5, context=rows, generator=torch.Generator().manual_seed(0)))
     plain = StandIn(sampler.patches)
     before, after = plain(drawn, rows), exchanged(plain)(drawn, rows)
     for row in (0, 1):
@@ -113,7 +113,7 @@ def test_top_one_has_the_smallest_sum_of_ranks_and_rmsd_no_superposition() -> No
     patches = small.patches(1)
     sampler = small.sampler().on(patches)
     rows = torch.zeros(30, dtype=torch.int64)
-    drawn = sampler.sample(30, context=rows, generator=torch.Generator().manual_seed(0)).objects
+    drawn = small.designs(sampler.sample(30, context=rows, generator=torch.Generator().manual_seed(0)))
     energy = StandIn(patches)
     found = figures_of(drawn, 0, patches, energy, energy)
     total, binding = energy(drawn, rows).tolist(), energy.parts(drawn, rows)["contact"].tolist()

@@ -123,6 +123,7 @@ def fitted(mode: str, steps: int, *, data: bool = False) -> tuple[LoopSampler, T
     def reward(objects: Columns, context: Columns) -> Tensor:
         assert isinstance(objects, dict)
         letter = objects["letter"]
+        assert isinstance(letter, Tensor)
         return log_reward[letter[:, 0] * KINDS + letter[:, 1]]
 
     def conditions(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
