@@ -56,7 +56,7 @@ def steps_of(sampler: LoopSampler, network: LoopNetwork) -> Tensor:
         time = time_features(torch.full((400,), step), STEPS, kept)
         _, _, letter = network.denoiser(context, PAIRS, position, rotation, time)
         keep, before = (value[step].expand(400, 2) for value in (process.keep, process.kept))
-        found.append(categorical.log_posterior(letter.double(), PAIRS, keep, before).exp())
+        found.append(categorical.log_posterior(letter.double().log_softmax(-1), PAIRS, keep, before).exp())
     return torch.stack(found)
 
 
@@ -133,11 +133,11 @@ def fitted(mode: str, steps: int, *, data: bool = False) -> tuple[LoopSampler, T
     residual = RESIDUALS["relative" if mode == "rtb" else "trajectory"]
     terms = [balance("balance", "on_policy", sampler, residual, divergence("reverse_kl"), log_z)]
     sources: dict[str, Source] = {"on_policy": Rollouts(sampler, reward, conditions=conditions)}
-    batch = {"on_policy": 64}
+    batch = {"on_policy": 128}
     if data:
         terms.append(likelihood("denoising", "natives", sampler))
         sources["natives"], batch["natives"] = Natives(sampler.patches, torch.zeros(1, dtype=torch.int64)), 8
-    rate = 3e-3
+    rate = 5e-4
     made = Run(
         {"policy": sampler},
         {"policy": lambda step: rate * (1 - step / steps)},
