@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("equipoise.cli.train:resume", "take a run up at its last checkpoint"),
     "evaluate": ("equipoise.cli.evaluate:evaluate", "judge a run's sampler against its target, exactly"),
     "sample": ("equipoise.cli.sample:sample", "draw objects from a run's sampler"),
+    "antibody": ("equipoise.cli.antibody:antibody", "prepare a folder of antibody-antigen complexes"),
     "reproduce": ("equipoise.cli.reproduce:command", "run a paper's comparison: one table and one figure"),
     "plot": ("equipoise.cli.report:plot", "write the figures of runs as PNG files"),
     "report": ("equipoise.cli.report:report", "write one HTML page of runs and their figures"),

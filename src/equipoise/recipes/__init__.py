@@ -9,6 +9,7 @@ _SUITE = ("Bags", "BitSequences", "Ising", "Peptides", "QM9Strings", "SEHStrings
 
 __all__ = [
     "GSM8K",
+    "Antibody",
     "Arithmetic",
     "Bags",
     "BitSequences",
@@ -29,12 +30,14 @@ __all__ = [
 
 _HOME = {name: "equipoise.recipes.configuration" for name in ("Hypergrid", "Strings", "TFBind8")}
 _HOME |= {name: "equipoise.recipes.discrete_configuration" for name in _SUITE}
+_HOME |= {"Antibody": "equipoise.recipes.antibody_configuration"}
 _HOME |= {"Digits": "equipoise.recipes.digits_configuration"}
 _HOME |= {"Gaussians25": "equipoise.recipes.diffusion_configuration"}
 _HOME |= {name: "equipoise.recipes.language_configuration" for name in ("Arithmetic", "GSM8K")}
 _HOME |= {name: "equipoise.recipes.runs" for name in ("open_run", "train")}
 
 if TYPE_CHECKING:
+    from equipoise.recipes.antibody_configuration import Antibody
     from equipoise.recipes.configuration import Hypergrid, Strings, TFBind8
     from equipoise.recipes.diffusion_configuration import Gaussians25
     from equipoise.recipes.digits_configuration import Digits

@@ -11,8 +11,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from equipoise.recipes import hypergrid_experiments
+from equipoise.recipes.antibody_experiments import ABFLOWNET2025
 from equipoise.recipes.configuration import Training, nearest
 from equipoise.recipes.digits_experiments import FTB2026, RTB2024
 from equipoise.recipes.gaussians_experiments import DELEU2025, DELEU2025_FULL, DIVERGENCES
@@ -40,6 +42,7 @@ class Experiment:
         curves: figures that are drawn by step.
         judged: whether a finished run is judged once more by its task, for figures too dear for every record.
         slow: costs hours.
+        paired: whether `complexes` of what the task says at the end are compared, run with run, in `paired.md`.
     """
 
     about: str
@@ -52,6 +55,7 @@ class Experiment:
     curves: tuple[str, ...] = ()
     judged: bool = False
     slow: bool = False
+    paired: bool = False
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -67,6 +71,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         "ftb2026-hypergrid": hypergrid_experiments.FTB2026,
         "shen2023": SHEN2023,
         "leaderboard": LEADERBOARD,
+        "abflownet2025": ABFLOWNET2025,
     }.items()
 }
 """By the name that `equipoise reproduce` takes."""
@@ -150,7 +155,16 @@ def _write(chosen: Experiment, every: Sequence[tuple[str, Training]], out: Path)
         published=chosen.published,
         derived=chosen.derived,
     )
+    if chosen.paired:
+        from equipoise.recipes.antibody_experiments import write_paired
+
+        write_paired(found, out)
     return found
+
+
+def _judged(built: Any) -> Mapping[str, Any]:
+    """The figures, with those of each condition where the task has them."""
+    return built.judged() if hasattr(built, "judged") else built.evaluate()
 
 
 def _judge(path: Path) -> None:
@@ -159,7 +173,7 @@ def _judge(path: Path) -> None:
     from equipoise.training.folder import write_whole
 
     if not (path / EVALUATION).exists():
-        write_whole(path / EVALUATION, (json.dumps(open_run(path).built.evaluate()) + "\n").encode())
+        write_whole(path / EVALUATION, (json.dumps(_judged(open_run(path).built)) + "\n").encode())
 
 
 def _scaled(config: Training, scale: float, out: Path) -> Training:

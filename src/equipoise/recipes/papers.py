@@ -303,6 +303,13 @@ PAPERS: dict[str, Paper] = {
             2024,
             "2312.14331",
         ),
+        Paper(
+            "abir2025abflownet",
+            "Abir, A. R. and Shahgir, H. S. and Ratul, M. R. Z. and Tahmid, M. T. and Ver Steeg, G. and Dong, Y.",
+            "AbFlowNet: Optimizing Antibody-Antigen Binding Energy via Diffusion-GFlowNet Fusion",
+            2025,
+            "2505.12358",
+        ),
     )
 }
 
@@ -355,6 +362,7 @@ _TASKS |= {name: ("shen2023towards",) for name in ("bags", "qm9_strings", "tfbin
 _TASKS |= {"bit_sequences": ("malkin2022trajectory", "tiapkin2024generative"), "peptides": ("malkin2022trajectory",)}
 _TASKS |= {"sets": ("pan2023better",), "ising": ("zhang2022generative",)}
 _TASKS["digits"] = ("venkatraman2024amortizing", "ho2020denoising", "black2023training")
+_TASKS["antibody"] = ("abir2025abflownet",)
 _TASKS["gaussians25"] = ("venkatraman2024amortizing", "deleu2025relative")
 _TASKS |= {"arithmetic": ("bartoldson2025trajectory",), "gsm8k": ("bartoldson2025trajectory", "cobbe2021training")}
 

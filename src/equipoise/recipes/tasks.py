@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from equipoise.recipes import (
+    antibody_configuration,
     configuration,
     diffusion_configuration,
     digits_configuration,
@@ -72,6 +73,7 @@ class Task:
 
 
 TASKS: dict[str, Task] = {
+    "antibody": Task(antibody_configuration.Antibody, "equipoise.recipes.antibody:antibody"),
     "arithmetic": Task(language_configuration.Arithmetic, "equipoise.recipes.arithmetic:arithmetic"),
     "bags": Task(discrete_configuration.Bags, "equipoise.recipes.bags:bags"),
     "bit_sequences": Task(discrete_configuration.BitSequences, "equipoise.recipes.bit_sequences:bit_sequences"),

@@ -1,0 +1,1 @@
+"""Antibodies: structures, residue-frame diffusion of their loops, and energies of designs."""

@@ -1,0 +1,72 @@
+"""The source of loops as they are in nature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equipoise.antibody.patches import Patches
+from equipoise.antibody.sampler import LoopSampler
+from equipoise.contracts import Reward
+from equipoise.trajectories import Trajectories, ends
+
+
+class Natives:
+    """A source of native loops, drawn with replacement; with a sampler, each with a path drawn by the noising.
+
+    Args:
+        patches: the complexes.
+        rows: of those that are drawn.
+        sampler: noises them; None: end points alone, which is what denoising reads.
+        reward: of the native loops, called once; None: none.
+
+    Raises:
+        ValueError: no rows.
+    """
+
+    def __init__(
+        self, patches: Patches, rows: Tensor, *, sampler: LoopSampler | None = None, reward: Reward | None = None
+    ) -> None:
+        if not len(rows):
+            raise ValueError("no complexes to train on: hold out fewer")
+        native = {name: value[rows] for name, value in patches.native().items()}
+        log_reward = None if reward is None else reward(native, rows)
+        self.rows = ends(native, context=rows.clone(), group=rows.clone(), log_reward=log_reward)
+        self.sampler = sampler
+        self.provides = frozenset[str]()
+
+    def draw(self, n: int, generator: torch.Generator) -> Trajectories:
+        """n native loops."""
+        drawn = self.rows[torch.randint(len(self.rows), (n,), generator=generator)]
+        return drawn if self.sampler is None else self.sampler.sample_to(drawn, generator=generator)
+
+    def observe(self, trajectories: Trajectories, residual: Tensor | None) -> None:
+        """Nothing is kept."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """There is no state."""
+
+
+def several_each(rows: Tensor, designs: int) -> Callable[[int, torch.Generator], tuple[Tensor, Tensor]]:
+    """Conditions of rollouts: complexes drawn at random, each for `designs` designs one after another.
+
+    Example:
+        >>> several_each(torch.tensor([4]), 2)(4, torch.Generator())[0].tolist()
+        [4, 4, 4, 4]
+    """
+
+    def conditions(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        if n % designs:
+            raise ValueError(f"{n} designs of {designs} a complex: a multiple was expected")
+        order = torch.rand(len(rows), generator=generator).argsort()
+        few = order[torch.arange(n // designs) % len(rows)]
+        chosen = rows[few].repeat_interleave(designs)
+        return chosen, chosen.clone()
+
+    return conditions
