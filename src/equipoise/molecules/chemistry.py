@@ -33,12 +33,17 @@ def rdkit_chem() -> Any:
     Raises:
         ImportError: rdkit is not installed.
     """
-    try:
-        from rdkit import Chem, RDLogger
-    except ImportError as error:
-        raise ImportError("molecules need rdkit: pip install 'equipoise[molecules]'") from error
-    RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
-    return Chem
+    if not _CHEM:
+        try:
+            from rdkit import Chem, RDLogger
+        except ImportError as error:
+            raise ImportError("molecules need rdkit: pip install 'equipoise[molecules]'") from error
+        RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
+        _CHEM.append(Chem)
+    return _CHEM[0]
+
+
+_CHEM: list[Any] = []
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ import numpy
 import torch
 from torch import Tensor
 
-from equipoise.molecules.reactions import Parent, Reactions
+from equipoise.molecules.reactions import LONGEST, Parent, Reactions
 from equipoise.molecules.space import BLOCK, ENDED, MOLECULE, SLOT, START, ReactionSpace, View, smiles_of
 from equipoise.trajectories import Columns
 
 COUNT, CHOSEN_SLOT, CHOSEN_BLOCK, FLAG, HEAD = range(5)
 """Columns of a state; the characters begin at HEAD."""
 
-CHARACTERS = 256
+CHARACTERS = LONGEST
 """Of a SMILES, at most."""
 
 PARENTS = 192

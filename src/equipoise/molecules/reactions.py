@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 NOTHING = -1
 """The block of a template with one reactant."""
 
+LONGEST = 256
+"""Characters of a SMILES, at most."""
+
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -156,15 +159,21 @@ class Reactions:
         return found
 
     def _run(self, smiles: str, slot: int, block: int) -> tuple[str, ...]:
-        chosen = self.chemistry.slots[slot]
-        reaction, mol = self.chemistry.reactions[chosen.template], self.mol(smiles)
-        if chosen.other is None:
+        where = self.chemistry.slots[slot]
+        reaction, mol = self.chemistry.reactions[where.template], self.mol(smiles)
+        if where.other is None:
             made = reaction.RunReactants((mol,))
         else:
             partner = self.block_mols[block]
-            made = reaction.RunReactants((mol, partner) if chosen.place == 0 else (partner, mol))
-        found = {whole for products in made if (whole := sound(products[0], self.most_atoms)) is not None}
-        return tuple(sorted(found)[: self.most_products])
+            made = reaction.RunReactants((mol, partner) if where.place == 0 else (partner, mol))
+        write = rdkit_chem().MolToSmiles
+        # Written before it is made sound: what symmetry makes twice is one string, and is read once.
+        raw = {write(products[0], isomericSmiles=False) for products in made}
+        found = dict(whole for text in raw if (whole := sound(text, self.most_atoms)) is not None)
+        chosen = tuple(sorted(found)[: self.most_products])
+        for product in chosen:
+            self._mols[product] = found[product]
+        return chosen
 
     def _reached(self, smiles: str) -> frozenset[Parent]:
         """Ways that reversed templates propose, whose added reactant is a block (unchecked forwards)."""
@@ -194,18 +203,18 @@ class Reactions:
         return self._reversed
 
 
-def sound(mol: Mol, most_atoms: int) -> str | None:
-    """Canonical SMILES of a reaction's product; None where it is no single sound molecule of at most that size."""
+def sound(raw: str, most_atoms: int) -> tuple[str, Mol] | None:
+    """Canonical SMILES of a reaction's product, and the molecule; None where it is not one sound molecule of that size."""
+    if "." in raw:
+        return None
     chem = rdkit_chem()
-    if mol.GetNumHeavyAtoms() > most_atoms:
+    mol = chem.MolFromSmiles(raw)
+    if mol is None or mol.GetNumHeavyAtoms() > most_atoms:
         return None
-    try:
-        chem.SanitizeMol(mol)
-    except ValueError:
+    smiles = chem.MolToSmiles(mol, isomericSmiles=False)
+    if "[" in smiles and any(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()):
         return None
-    if any(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()):
-        return None
-    return canonical(chem.MolToSmiles(mol, isomericSmiles=False))
+    return (smiles, mol) if len(smiles) <= LONGEST else None
 
 
 def canonical(smiles: str) -> str | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import torch
@@ -21,6 +22,9 @@ from torch import Tensor
 from equipoise.molecules.chemistry import rdkit_chem
 from equipoise.molecules.reactions import NOTHING, Reactions, Table
 from equipoise.trajectories import Columns
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
 
 START, MOLECULE, SLOT, BLOCK, ENDED = range(5)
 """Kinds of state: nothing yet; a molecule; a slot is chosen; a block too; the trajectory is over."""
@@ -131,7 +135,7 @@ class ReactionSpace:
         """The bits that are set in a molecule's fingerprint, ascending."""
         found = self._bits.get(smiles)
         if found is None:
-            found = torch.tensor(fingerprint(smiles), dtype=torch.int64)
+            found = torch.tensor(_bits(self.reactions.mol(smiles)), dtype=torch.int64)
             self._bits[smiles] = found
         return found
 
@@ -147,7 +151,7 @@ def fingerprint(smiles: str) -> list[int]:
         >>> len(fingerprint("CCO"))
         6
     """
-    return list(_generator().GetFingerprint(rdkit_chem().MolFromSmiles(smiles)).GetOnBits())
+    return _bits(rdkit_chem().MolFromSmiles(smiles))
 
 
 def smiles_of(objects: Columns) -> tuple[str, ...]:
@@ -164,13 +168,12 @@ def smiles_of(objects: Columns) -> tuple[str, ...]:
     return found
 
 
-_GENERATORS: list[object] = []
+_GENERATORS: list[Any] = []
 
 
-def _generator():  # noqa: ANN202 (rdkit's type has no name to import)
+def _bits(mol: Mol) -> list[int]:
     if not _GENERATORS:
-        rdkit_chem()
         from rdkit.Chem import rdFingerprintGenerator
 
         _GENERATORS.append(rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=BITS))
-    return _GENERATORS[0]
+    return list(_GENERATORS[0].GetFingerprint(mol).GetOnBits())
