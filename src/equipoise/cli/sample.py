@@ -23,7 +23,7 @@ class Sample:
     seed: int = 0
     """of the draw"""
     out: Path | None = None
-    """file to write (default: the terminal)"""
+    """file to write (default: the terminal); of molecules also .csv, .smi, .sdf"""
 
 
 def sample(words: list[str]) -> int:
@@ -39,7 +39,10 @@ def sample(words: list[str]) -> int:
 
     run = open_run(chosen.run)
     warn(run.warnings)
-    text = run.built.table(chosen.n, generator(chosen.seed, "sample"))
+    noise = generator(chosen.seed, "sample")
+    formats = getattr(run.built, "formats", {})  # a task's own, by the file's ending
+    write = formats.get(chosen.out.suffix if chosen.out else "", run.built.table)
+    text = write(chosen.n, noise)
     if chosen.out is None:
         print(text, end="")
     else:

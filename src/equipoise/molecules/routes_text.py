@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from equipoise.molecules.chemistry import rdkit_chem
 from equipoise.molecules.space import BLOCK, START
 from equipoise.trajectories import Trajectories
 
@@ -64,3 +66,23 @@ def routes_of(space: Any, drawn: Trajectories) -> list[Route]:
                 )
         found.append(Route(block, tuple(steps), seen.smiles[length]))
     return found
+
+
+def sdf(rows: Sequence[tuple[str, Mapping[str, str]]]) -> str:
+    """Molecules with their properties as an SD file: flat coordinates, as drawn.
+
+    Example:
+        >>> sdf([("CCO", {"log_reward": "0"})]).endswith("> <log_reward>\\n0\\n\\n$$$$\\n")
+        True
+    """
+    chem = rdkit_chem()
+    from rdkit.Chem import rdDepictor
+
+    parts = []
+    for smiles, properties in rows:
+        mol = chem.MolFromSmiles(smiles)
+        rdDepictor.Compute2DCoords(mol)
+        mol.SetProp("_Name", smiles)
+        values = "".join(f"> <{name}>\n{value}\n\n" for name, value in properties.items())
+        parts.append(f"{chem.MolToMolBlock(mol)}{values}$$$$\n")
+    return "".join(parts)

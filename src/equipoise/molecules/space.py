@@ -171,9 +171,14 @@ def smiles_of(objects: Columns) -> tuple[str, ...]:
 _GENERATORS: list[Any] = []
 
 
-def _bits(mol: Mol) -> list[int]:
+def fingerprint_of(mol: Mol) -> Any:
+    """The Morgan fingerprint, as rdkit holds it."""
     if not _GENERATORS:
         from rdkit.Chem import rdFingerprintGenerator
 
         _GENERATORS.append(rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=BITS))
-    return list(_GENERATORS[0].GetFingerprint(mol).GetOnBits())
+    return _GENERATORS[0].GetFingerprint(mol)
+
+
+def _bits(mol: Mol) -> list[int]:
+    return list(fingerprint_of(mol).GetOnBits())

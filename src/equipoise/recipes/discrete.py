@@ -20,7 +20,7 @@ from equipoise.evaluation.coverage import Modes
 from equipoise.objectives import partition
 from equipoise.recipes.choices import divergence_of, falling
 from equipoise.recipes.configuration import Discrete
-from equipoise.recipes.discrete_sources import sources_of
+from equipoise.recipes.discrete_sources import Watching, sources_of
 from equipoise.recipes.discrete_terms import lessons_term, log_z_at_beta, log_z_of, terms_of
 from equipoise.recipes.policies import Make, require_admitted, rows_at_once, sampler_of
 from equipoise.sampling.fixed import GUIDE
@@ -76,6 +76,7 @@ def build(
     total: Callable[[float], float] | None = None,
     asked: tuple[Callable[[Any], dict[str, float]], ...] = (),
     policy: Make | None = None,
+    watch: Callable[[Source], Watching] | None = None,
 ) -> DiscreteRun:
     """Joins the four choices of a configuration over an environment and a reward.
 
@@ -90,6 +91,7 @@ def build(
         total: log of the sum of R^beta over all objects, by beta, where that is known without a list.
         asked: what `evaluate` adds to a record's figures, too dear for every record.
         policy: the task's own, in place of those over encoded states.
+        watch: what counts in the task's own way what is drawn while it trains.
 
     Raises:
         ValueError: choices that do not fit together, or a reward that is not finite somewhere.
@@ -103,7 +105,9 @@ def build(
     log_z = log_z_of(config, log_z_name)
     teacher = _teacher(config, environment, residual, policy) if config.search == "teacher" else None
     along = state_reward if STATE_REWARD in residual.needs else None
-    sources = sources_of(config, sampler, reward, residual, state_reward=along, modes=modes, teacher=teacher)
+    sources = sources_of(
+        config, sampler, reward, residual, state_reward=along, modes=modes, teacher=teacher, watch=watch
+    )
     terms = terms_of(config, sampler, residual, log_z, log_z_name)
     modules = _modules(sampler, log_z)
     named: dict[str, Source] = {config.source: sources.main}
