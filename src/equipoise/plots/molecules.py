@@ -85,7 +85,7 @@ def route_rows(routes: Sequence[Route], labels: Sequence[str], *, most: int = 3)
 
 
 def picture(smiles: str, *, side: int = 360) -> Any:
-    """A molecule as drawn by rdkit: (side, side, 4) values from 0 to 1."""
+    """A molecule as drawn by rdkit: (side, side, 3) values from 0 to 1."""
     chem = rdkit_chem()
     import matplotlib.image
     from rdkit.Chem.Draw import rdMolDraw2D
