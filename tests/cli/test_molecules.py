@@ -10,9 +10,8 @@ import pytest
 
 pytest.importorskip("rdkit")
 
-from molecules.small import AMIDE, AMINATION, BLOCKS
-
 from equipoise.cli import main
+from molecules.small import AMIDE, AMINATION, BLOCKS
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import pytest
 pytest.importorskip("rdkit")
 
 import torch
-from molecules.trained import run_on
 
 from equipoise.molecules.evaluation import circles, greedy_modes, sample_figures, scaffolds, similarity
 from equipoise.molecules.found import Found
 from equipoise.training.loop import Loop
 from equipoise.trajectories import ends, from_bytes, to_bytes
+from molecules.trained import run_on
 
 FIVE = ["c1ccccc1CCO", "c1ccccc1CCN", "CC(=O)NCC1CC1", "CCCCCCCC", "O=C(O)c1ccncc1"]
 

@@ -9,7 +9,6 @@ import pytest
 pytest.importorskip("rdkit")
 
 import torch
-from molecules.small import AMIDE, listable, tiny
 
 from equipoise.contracts import check_environment, check_sampler
 from equipoise.discrete import exact
@@ -27,6 +26,7 @@ from equipoise.molecules.routes import RouteSpace
 from equipoise.molecules.routes_text import Route, Step, routes_of
 from equipoise.molecules.space import smiles_of
 from equipoise.trajectories import ends, from_bytes, to_bytes
+from molecules.small import AMIDE, listable, tiny
 
 
 def space_of(state: str, most: int = 2, chosen: Any = None) -> Any:
@@ -37,7 +37,9 @@ def space_of(state: str, most: int = 2, chosen: Any = None) -> Any:
 def sampler_on(space: Any, *, learned: bool = False) -> DiscreteSampler:
     heads = {"forward": space.actions, "flow": 0} | ({"backward": space.back_actions} if learned else {})
     torch.manual_seed(0)
-    return DiscreteSampler(space, FingerprintPolicy(space, (32, 32), heads), backward="learned" if learned else "uniform")
+    return DiscreteSampler(
+        space, FingerprintPolicy(space, (32, 32), heads), backward="learned" if learned else "uniform"
+    )
 
 
 @pytest.mark.parametrize("state", ["route", "molecule"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from molecules.small import listable
 from torch import nn
 
 from equipoise.molecules.chemistry import Chemistry
@@ -16,6 +15,7 @@ from equipoise.molecules.rewards import MoleculeReward, qed
 from equipoise.recipes.discrete import DiscreteRun, build
 from equipoise.recipes.molecules import show_molecules
 from equipoise.recipes.molecules_configuration import Molecules
+from molecules.small import listable
 
 
 def run_on(chemistry: Chemistry | None = None, *, state: str = "molecule", **settings: Any) -> DiscreteRun:

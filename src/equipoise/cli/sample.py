@@ -18,7 +18,7 @@ class Sample:
 
     run: Annotated[Path, tyro.conf.Positional]
     """run folder"""
-    n: int = 10
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 10
     """how many"""
     seed: int = 0
     """of the draw"""

@@ -252,7 +252,9 @@ class DiscreteSampler(nn.Module):
         return features if condition is None else torch.cat([features, condition], 1)
 
     def _conditions(self, context: Columns) -> Tensor | None:
-        return None if self.condition is None else self.condition(context)
+        if self.condition is None or (context is None and self.default is not None):  # the default then stands in
+            return None
+        return self.condition(context)
 
     def _record(
         self, path: dict[str, Tensor], length: Tensor, steps: int, objects: Columns, context: Columns

@@ -1,4 +1,4 @@
-"""Molecules made by reactions: chemistries, environments, rewards and policies. Needs rdkit (`equipoise[molecules]`)."""
+"""Molecules made by reactions: chemistries, spaces, rewards and policies. Needs rdkit (`equipoise[molecules]`)."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Chemistry:
 
     Attributes:
         templates: reaction SMARTS.
-        blocks: canonical SMILES without stereo, each of which can begin a route or be added in one, in the file's order.
+        blocks: canonical SMILES without stereo, in the order given; each can begin a route or be added in one.
         fits: (blocks, patterns) whether a block matches a reactant pattern.
         unused: SMILES of blocks that fit no template, which are left out.
         merged: how many blocks were equal to another, or became so without stereo.
@@ -80,7 +80,7 @@ class Chemistry:
 
     @cached_property
     def patterns(self) -> tuple[str, ...]:
-        """Distinct reactant patterns of all templates, without atom numbers: a molecule is matched against each once."""
+        """Distinct reactant patterns of all templates, without atom numbers."""
         return tuple(dict.fromkeys(name for names in self._names for name in names))
 
     @cached_property
@@ -121,12 +121,12 @@ class Chemistry:
     def open(self) -> numpy.ndarray:
         """(slots,) whether the other reactant can be had: some block fits it, or there is none."""
         alone = numpy.array([slot.other is None for slot in self.slots])
-        return alone | self.partners.any(1)
+        return numpy.logical_or(alone, self.partners.any(axis=1))
 
     @cached_property
     def starts(self) -> numpy.ndarray:
         """(blocks,) whether some reaction is open to the block as the molecule."""
-        return (self.fits[:, self.mine] & self.open).any(1)
+        return numpy.any(self.fits[:, self.mine] & self.open, axis=1)
 
     @cached_property
     def number(self) -> dict[str, int]:
@@ -161,8 +161,11 @@ def chemistry(templates: Sequence[str], blocks: Sequence[str], *, cache: Path | 
         >>> made.blocks, made.unused
         (('CC(=O)O', 'CN'), ('CCC',))
     """
-    return _made([(f"template {n}", text) for n, text in enumerate(templates, 1)],
-                 [(f"block {n}", text) for n, text in enumerate(blocks, 1)], cache)
+    return _made(
+        [(f"template {n}", text) for n, text in enumerate(templates, 1)],
+        [(f"block {n}", text) for n, text in enumerate(blocks, 1)],
+        cache,
+    )
 
 
 def read_chemistry(templates: Path, blocks: Path, *, cache: Path | None = None) -> Chemistry:
@@ -241,8 +244,10 @@ def _parsed(smarts: str, where: str) -> Any:
         raise ValueError(f"{where}: '{smarts[:120]}' is no reaction SMARTS")
     shape = reaction.GetNumReactantTemplates(), reaction.GetNumProductTemplates()
     if shape not in ((1, 1), (2, 1)):
-        raise ValueError(f"{where}: '{smarts[:120]}' has {shape[0]} reactants and {shape[1]} products: "
-                         "one or two reactants and one product were expected")
+        raise ValueError(
+            f"{where}: '{smarts[:120]}' has {shape[0]} reactants and {shape[1]} products: "
+            "one or two reactants and one product were expected"
+        )
     reaction.Initialize()
     return reaction
 

@@ -37,11 +37,11 @@ def greedy_modes(smiles: Sequence[str], value: Tensor, *, least: float, most_sim
 
     Source: Bengio et al. 2021, arXiv:2106.04399 (reward above 7 or 8, similarity below 0.7 or 0.5).
     """
-    order = [row for row in value.argsort(descending=True, stable=True).tolist() if value[row] >= least]
+    order: list[int] = [row for row in value.argsort(descending=True, stable=True).tolist() if value[row] >= least]
     taken: list[str] = []
     held = torch.zeros((0, BITS))
     for begin in range(0, len(order), 256):
-        rows = order[begin : begin + 256]
+        rows: list[int] = order[begin : begin + 256]
         dense = _dense([smiles[row] for row in rows])
         for row, bits in zip(rows, dense, strict=True):
             if len(held):

@@ -69,7 +69,9 @@ class MoleculeSpace(ReactionSpace):
             torch.where(
                 empty,
                 START,
-                torch.where(state[:, CHOSEN_SLOT] == 0, MOLECULE, torch.where(state[:, CHOSEN_BLOCK] == 0, SLOT, BLOCK)),
+                torch.where(
+                    state[:, CHOSEN_SLOT] == 0, MOLECULE, torch.where(state[:, CHOSEN_BLOCK] == 0, SLOT, BLOCK)
+                ),
             ),
         )
         for row in (state[:, FLAG] == 2).nonzero()[:, 0].tolist():
@@ -138,9 +140,7 @@ class MoleculeSpace(ReactionSpace):
         """
         found = self.reactions.parents(smiles, reactions)
         if len(found) > self.back_actions:
-            raise ValueError(
-                f"'{smiles}' has {len(found)} exact parents, more than {self.back_actions}"
-            )
+            raise ValueError(f"'{smiles}' has {len(found)} exact parents, more than {self.back_actions}")
         return found
 
     def back(self, state: Tensor, action: Tensor) -> Tensor:

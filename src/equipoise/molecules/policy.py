@@ -197,4 +197,3 @@ def _joined(bits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         return _NONE, _NONE
     counts = torch.tensor([0, *(len(row) for row in bits[:-1])])
     return torch.cat(list(bits)), counts.cumsum(0)
-

@@ -77,11 +77,18 @@ class SEHProxy(nn.Module):
         self.register_buffer("own", held["conv.root"] if root == "as_trained" else held["conv.root"].T.contiguous())
         self.register_buffer("bias", held["conv.bias"])
         parts = {"inward": "input", "edges": "edge", "outward": "output"}
-        state = {f"{mine}.{name.split('.', 1)[1]}": value for mine, theirs in parts.items()
-                 for name, value in held.items() if name.startswith(f"{theirs}.")}
+        state = {
+            f"{mine}.{name.split('.', 1)[1]}": value
+            for mine, theirs in parts.items()
+            for name, value in held.items()
+            if name.startswith(f"{theirs}.")
+        }
         for cell, theirs in (("gru", "gru"), ("reader", "set2set")):
-            state |= {f"{cell}.{name.split('.', 1)[1]}": value for name, value in held.items()
-                      if name.startswith(f"{theirs}.")}
+            state |= {
+                f"{cell}.{name.split('.', 1)[1]}": value
+                for name, value in held.items()
+                if name.startswith(f"{theirs}.")
+            }
         self.load_state_dict(state | {"own": self.own, "bias": self.bias})
         self.requires_grad_(False)
 

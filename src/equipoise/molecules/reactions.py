@@ -136,9 +136,7 @@ class Reactions:
         key = (smiles, reactions)
         found = self._parents.get(key)
         if found is None:
-            found = tuple(
-                parent for parent in self.candidates(smiles) if self.reachable(parent.smiles, reactions - 1)
-            )
+            found = tuple(parent for parent in self.candidates(smiles) if self.reachable(parent.smiles, reactions - 1))
             self._parents[key] = found
         return found
 
@@ -187,8 +185,8 @@ class Reactions:
                 if not mol.HasSubstructMatch(product):
                     continue
                 for parts in variant.RunReactants((mol,)):
-                    names = [fragment(part) for part in parts]
-                    if None in names:
+                    names = [name for part in parts if (name := fragment(part)) is not None]
+                    if len(names) < len(parts):
                         continue
                     for place, slot in enumerate(slots):
                         chosen = self.chemistry.slots[slot]
@@ -204,7 +202,7 @@ class Reactions:
 
 
 def sound(raw: str, most_atoms: int) -> tuple[str, Mol] | None:
-    """Canonical SMILES of a reaction's product, and the molecule; None where it is not one sound molecule of that size."""
+    """Canonical SMILES of a product, and the molecule; None where it is not one sound molecule of that size."""
     if "." in raw:
         return None
     chem = rdkit_chem()
@@ -227,7 +225,7 @@ def canonical(smiles: str) -> str | None:
 
 
 def fragment(mol: Mol) -> str | None:
-    """Canonical SMILES of what a reversed template leaves, hydrogens filled in; None where there is no such molecule."""
+    """Canonical SMILES of what a reversed template leaves, hydrogens filled in; None where that is no molecule."""
     chem = rdkit_chem()
     for fill in (False, True):
         part = chem.Mol(mol)
@@ -312,5 +310,3 @@ def _choices(atom: str) -> tuple[str, ...]:
         return _LISTED[atom]
     simple = re.fullmatch(r"\[([A-Z][a-z]?(?:,[A-Z][a-z]?)+)\]", atom)
     return (atom,) if simple is None else tuple(f"[{symbol}]" for symbol in simple.group(1).split(","))
-
-

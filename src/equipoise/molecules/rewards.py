@@ -167,7 +167,9 @@ class MoleculeReward:
         values = self.score(new)
         if not isinstance(values, Tensor) or values.shape != (len(new),):
             given = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-            raise ValueError(f"the reward returned {given} for {len(new)} molecules: a tensor ({len(new)},) was expected")
+            raise ValueError(
+                f"the reward returned {given} for {len(new)} molecules: a tensor ({len(new)},) was expected"
+            )
         numbers = values.detach().float().tolist()
         for text, number in zip(new, numbers, strict=True):
             if not math.isfinite(number):
@@ -206,7 +208,9 @@ def of_smiles(function: Callable[..., Any], *, disk: Path | None = None) -> Rewa
         try:
             return function(list(smiles))
         except Exception as error:
-            raise ValueError(f"the reward raised {type(error).__name__}: {error}; first molecule '{smiles[0]}'") from error
+            raise ValueError(
+                f"the reward raised {type(error).__name__}: {error}; first molecule '{smiles[0]}'"
+            ) from error
 
     return MoleculeReward(scored, log=True, failed=-20.0, disk=disk)
 
@@ -228,5 +232,3 @@ def _scorer() -> Any:
         spec.loader.exec_module(module)
         _SCORERS.append(module)
     return _SCORERS[0]
-
-

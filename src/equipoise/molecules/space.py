@@ -4,8 +4,8 @@ A trajectory: a first block; then, for each reaction, three steps: a slot (a tem
 a block for the other place, and which of the distinct products is kept; at last the stop, after at least one reaction.
 Steps without a choice are forced and cost no probability, so that every way to a state has the same number of steps.
 
-Actions share their numbers, since what one means follows from the state: 0 stops (or adds nothing, where a template has
-one reactant; or gives up, where the patterns matched and no product is sound); 1 + i is the i-th block, slot or product.
+Actions share their numbers, since what one means follows from the state: 1 + i is the i-th block, slot or product; 0
+stops, or adds nothing where a template has one reactant, or gives up where patterns matched and no product is sound.
 A trajectory that gives up ends in a failed object, whose SMILES is empty.
 """
 

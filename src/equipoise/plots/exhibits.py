@@ -243,7 +243,9 @@ def molecules(run: StoredRun) -> list[Exhibit]:
     caption = "The 12 best different molecules of 256 that the sampler draws, seed fixed, with their reward."
     made = "How the first four are made: the first block, each added block with the template's number, each product."
     return [
-        Exhibit("molecules", "Molecules", caption, molecule_grid(names, labels), molecule_grid(names, labels, columns=2)),
+        Exhibit(
+            "molecules", "Molecules", caption, molecule_grid(names, labels), molecule_grid(names, labels, columns=2)
+        ),
         Exhibit("routes", "Routes", made, route_rows(ways, labels[:4]), route_rows(ways, labels[:4], most=1)),
     ]
 

@@ -154,9 +154,7 @@ def _rate(config: Discrete, name: str) -> float:
     return config.learning_rate if own is None else own
 
 
-def _teacher(
-    config: Discrete, environment: Environment, residual: Residual, policy: Make | None
-) -> DiscreteSampler:
+def _teacher(config: Discrete, environment: Environment, residual: Residual, policy: Make | None) -> DiscreteSampler:
     """A sampler like the student's.
 
     Raises:

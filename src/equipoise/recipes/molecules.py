@@ -68,8 +68,12 @@ class MoleculesRun(DiscreteRun):
         return "".join(f"{route.product} {place}\n" for place, (route, _) in enumerate(self._rows(n, generator), 1))
 
     def _sdf(self, n: int, generator: torch.Generator) -> str:
-        return sdf([(route.product, {"log_reward": f"{value:.6g}", "route": route.text()})
-                    for route, value in self._rows(n, generator)])
+        return sdf(
+            [
+                (route.product, {"log_reward": f"{value:.6g}", "route": route.text()})
+                for route, value in self._rows(n, generator)
+            ]
+        )
 
     def _rows(self, n: int, generator: torch.Generator) -> list[tuple[Route, float]]:
         """What did not fail."""

@@ -26,7 +26,6 @@ from equipoise.sampling.fixed import GUIDE
 from equipoise.sampling.members import Exponents, OneMember
 from equipoise.training.balance import STATE_REWARD, Residual
 
-
 Make = Callable[[Mapping[str, int], int], nn.Module]
 """A task's own policy: (heads, width of the condition) -> module."""
 
