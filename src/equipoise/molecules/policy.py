@@ -29,7 +29,6 @@ class FingerprintPolicy(nn.Module):
         heads: names, with their widths as elsewhere; "flow" is a scalar.
         width: of the vectors whose products are logits.
         condition: features of the condition, 0 where there is none.
-        trunk: a module (smiles) -> (n, hidden[0]) in place of the fingerprint's first layer.
 
     Raises:
         ValueError: no hidden layer.
@@ -49,13 +48,12 @@ class FingerprintPolicy(nn.Module):
         *,
         width: int = 64,
         condition: int = 0,
-        trunk: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if not hidden or min(hidden) < 1:
             raise ValueError(f"hidden layers {hidden}: give at least one positive width, for example (256, 256)")
         self.space, self.heads, self.width = space, dict(heads), width
-        self.molecule = _Bits(hidden[0]) if trunk is None else trunk
+        self.molecule = _Bits(hidden[0])
         self.kind, self.count = nn.Embedding(5, hidden[0]), nn.Embedding(space.most + 1, hidden[0])
         self.slot = nn.Embedding(space.slots, hidden[0])
         self.condition = nn.Linear(condition, hidden[0]) if condition else None

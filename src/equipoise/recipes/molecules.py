@@ -94,7 +94,7 @@ def molecules(config: Molecules, reward: Callable[..., Tensor] | None = None) ->
     space = (MoleculeSpace if exact else RouteSpace)(reactions, most=config.reactions)
 
     def policy(heads: Mapping[str, int], condition: int) -> nn.Module:
-        return FingerprintPolicy(space, config.hidden, heads, condition=condition, trunk=_trunk(config))
+        return FingerprintPolicy(space, config.hidden, heads, condition=condition)
 
     def asked(judge: Any) -> dict[str, float]:
         return molecule_figures(judge.sampler, chosen) if isinstance(judge, SampledJudge) else {}
@@ -126,9 +126,3 @@ def reward_of(config: Molecules, reward: Callable[..., Tensor] | None = None) ->
 def show_molecules(objects: Columns) -> list[str]:
     """SMILES; '-' for what failed."""
     return [smiles or "-" for smiles in smiles_of(objects)]
-
-
-def _trunk(config: Molecules) -> nn.Module | None:
-    if config.network != "transformer":
-        return None
-    raise ValueError("network 'transformer' is not there")

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import tyro
 
 from equipoise.recipes.configuration import Discrete
-from equipoise.recipes.refinements import Network
 
 CHEMISTRIES = ("rgfn-small", "hb-zinc10k")
 
@@ -32,8 +31,6 @@ class Molecules(Discrete):
     """probability of a uniform action while exploring; falls linearly to 0 at half of the steps"""
     every: int = 250
     """steps between evaluations, log lines and checkpoints"""
-    network: Network = "mlp"
-    """policy: of fingerprints, or a graph transformer"""
     chemistry: tuple[str, ...] = ("rgfn-small",)
     """'rgfn-small' (66 templates, 351 blocks), 'hb-zinc10k' (105, 10,000), or two files: TEMPLATES BLOCKS"""
     reactions: int = 3
@@ -60,5 +57,7 @@ class Molecules(Discrete):
             raise ValueError(
                 f"reactions {self.reactions}, most_atoms {self.most_atoms}: 1 to 8, and 2 to 120, were expected"
             )
+        if self.network != "mlp":
+            raise ValueError(f"network is {self.network}: molecules have an mlp of their fingerprints alone")
         if self.backward == "maximum_entropy":
             raise ValueError("--backward maximum_entropy counts the paths to every state, and these cannot be listed")
