@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_values_outlive_an_interruption(tmp_path: Path) -> None:
     held.write_bytes(held.read_bytes() + b'["CCC", 0.')
     asked: list[str] = []
 
-    def counted(smiles: list[str]) -> torch.Tensor:
+    def counted(smiles: Sequence[str]) -> torch.Tensor:
         asked.extend(smiles)
         return size(smiles)
 
