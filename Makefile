@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
 ARGUMENTS ?=
-EXTRAS := dev,antibody,diffusion,diffusers,language,plots,ray,tensorboard,docs
+EXTRAS := dev,antibody,diffusion,diffusers,language,molecules,plots,ray,tensorboard,docs
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 

@@ -167,7 +167,7 @@ def overheads(config: Hypergrid) -> dict[str, float]:
 
 
 def _plain(config: Hypergrid) -> dict[str, Any]:
-    from equipoise.recipes.configuration import to_mapping
+    from equipoise.recipes.mappings import to_mapping
 
     return to_mapping(config)
 

@@ -95,7 +95,8 @@ class Environment(Protocol):
     """Objects built step by step. A state is one row of integers; all functions are pure, on (n, width) tensors.
 
     Distinct allowed actions lead to distinct children, and distinct backward actions to distinct parents, so that an
-    edge is an action. Every path to a state has the same number of steps, `depth`. Where `stops`, the last action ends
+    edge is an action. Every path to a state that is not terminal has the same number of steps, `depth`; a terminal
+    state whose paths differ says any number above 0. Where `stops`, the last action ends
     the trajectory from any state, in a terminal copy of that state whose one parent it is. What a function returns for
     an action that is not allowed is unspecified, but of the right shape.
     """

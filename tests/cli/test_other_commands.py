@@ -13,7 +13,8 @@ import torch
 
 from equipoise.cli import main
 from equipoise.recipes import Hypergrid, Strings, demonstration, papers, train
-from equipoise.recipes.configuration import METHODS, LossName, Training, from_mapping, to_mapping
+from equipoise.recipes.configuration import METHODS, LossName, Training
+from equipoise.recipes.mappings import from_mapping, to_mapping
 from equipoise.recipes.strings import read_table
 
 TINY = ["--steps", "6", "--every", "2", "--batch", "4", "--hidden", "8"]

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from equipoise.recipes.configuration import Training, to_mapping
+from equipoise.recipes.configuration import Training
 from equipoise.recipes.engines import rollouts, settings_of
+from equipoise.recipes.mappings import to_mapping
 from equipoise.recipes.tasks import task, task_of
 from equipoise.training.engines.actors import drawn
 from equipoise.training.engines.buffer import Buffer

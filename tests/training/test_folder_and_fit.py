@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from equipoise.recipes.configuration import Hypergrid, to_mapping
+from equipoise.recipes.configuration import Hypergrid
+from equipoise.recipes.mappings import to_mapping
 from equipoise.recipes.runs import continue_run, environment, open_run
 from equipoise.recipes.tasks import task
 from equipoise.training.fit import fit

@@ -47,7 +47,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
-    from equipoise.recipes.configuration import nearest
+    from equipoise.recipes.mappings import nearest
 
     if name not in COMMANDS:
         raise ValueError(f"unknown command '{name}'{nearest(name, COMMANDS)}; see equipoise --help")

@@ -10,7 +10,7 @@ import tyro
 from tqdm import tqdm
 
 from equipoise.cli.flags import UsageError, parse
-from equipoise.recipes.configuration import nearest
+from equipoise.recipes.mappings import nearest
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from equipoise.recipes.configuration import Config, from_mapping, nearest
+from equipoise.recipes.mappings import Config, from_mapping, nearest
 
 Command = TypeVar("Command")
 

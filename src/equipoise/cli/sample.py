@@ -23,7 +23,7 @@ class Sample:
     seed: int = 0
     """of the draw"""
     out: Path | None = None
-    """file to write (default: the terminal); of designs, the folder of their PDB files"""
+    """file to write (default: the terminal); of molecules also .csv, .smi, .sdf; of designs, the folder of PDB files"""
     complex: Path | None = None
     """antibody runs: a PDB or mmCIF file, or a prepared one, whose loops are designed"""
 
@@ -44,7 +44,9 @@ def sample(words: list[str]) -> int:
     if chosen.complex is not None:
         print(_designs(run.built, chosen), end="")
         return 0
-    text = run.built.table(chosen.n, generator(chosen.seed, "sample"))
+    formats = getattr(run.built, "formats", {})  # a task's own, by the file's ending
+    write = formats.get(chosen.out.suffix if chosen.out else "", run.built.table)
+    text = write(chosen.n, generator(chosen.seed, "sample"))
     if chosen.out is None:
         print(text, end="")
     else:

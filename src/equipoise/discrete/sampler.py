@@ -132,7 +132,6 @@ class DiscreteSampler(nn.Module):
         noises = uniforms(self.environment.horizon, n, generator)
         conditions = self._conditions(ends.context)
         last = self.environment.state_of(ends.objects)
-        length = self.environment.depth(last)
 
         def retreat(state: Tensor, lane: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
             logits = self._backward_logits(state, None if conditions is None else conditions[lane])
@@ -141,6 +140,7 @@ class DiscreteSampler(nn.Module):
             return self.environment.forward_action(state, back), parent
 
         lane, move, state, action = _walk(last, lambda state: self.environment.depth(state) == 0, retreat, noises)
+        length = lane.bincount(minlength=n)
         steps, place = int(length.max()) if n else 0, length[lane] - 1 - move
         path = _path(n, steps, [(torch.arange(n), length, last), (lane, place, state)], [(lane, place, action)])
         version = self.version.expand(n).clone()
@@ -252,7 +252,9 @@ class DiscreteSampler(nn.Module):
         return features if condition is None else torch.cat([features, condition], 1)
 
     def _conditions(self, context: Columns) -> Tensor | None:
-        return None if self.condition is None else self.condition(context)
+        if self.condition is None or (context is None and self.default is not None):  # the default then stands in
+            return None
+        return self.condition(context)
 
     def _record(
         self, path: dict[str, Tensor], length: Tensor, steps: int, objects: Columns, context: Columns

@@ -24,6 +24,7 @@ from equipoise.recipes.configuration import PATHS
 from equipoise.recipes.digits import ImagesRun
 from equipoise.recipes.discrete import DiscreteRun
 from equipoise.recipes.gaussians import PointsRun
+from equipoise.recipes.molecules import MoleculesRun
 from equipoise.recipes.runs import StoredRun
 from equipoise.sampling.rollouts import Rollouts
 from equipoise.training.loop import generator
@@ -256,7 +257,33 @@ def residuals(run: StoredRun) -> list[Exhibit]:
     ]
 
 
-OFFERS: tuple[Callable[[StoredRun], list[Exhibit]], ...] = (distribution, points, images, residuals)
+def molecules(run: StoredRun) -> list[Exhibit]:
+    """The best of 256 molecules that the sampler draws, and the routes of the first four."""
+    if not isinstance(run.built, MoleculesRun):
+        return []
+    from equipoise.plots.molecules import molecule_grid, route_rows
+
+    routes, value = run.built.drawn(256, generator(run.config.seed, "figures"))
+    best: dict[str, tuple[Any, float]] = {}
+    for route, number in sorted(zip(routes, value.tolist(), strict=True), key=lambda pair: -pair[1]):
+        best.setdefault(route.product, (route, number))
+    best.pop("", None)
+    chosen = list(best.values())[:12]
+    if not chosen:
+        return []
+    names, labels = [route.product for route, _ in chosen], [f"R = {math.exp(number):.3f}" for _, number in chosen]
+    ways = [route for route, _ in chosen[:4]]
+    caption = "The 12 best different molecules of 256 that the sampler draws, seed fixed, with their reward."
+    made = "How the first four are made: the first block, each added block with the template's number, each product."
+    return [
+        Exhibit(
+            "molecules", "Molecules", caption, molecule_grid(names, labels), molecule_grid(names, labels, columns=2)
+        ),
+        Exhibit("routes", "Routes", made, route_rows(ways, labels[:4]), route_rows(ways, labels[:4], most=1)),
+    ]
+
+
+OFFERS: tuple[Callable[[StoredRun], list[Exhibit]], ...] = (distribution, points, images, molecules, residuals)
 """What is asked of a run, in this order."""
 
 

@@ -9,7 +9,8 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from equipoise.recipes.configuration import METHODS, PATHS, Powered, ResidualName, Schedule, SourceName, nearest
+from equipoise.recipes.configuration import METHODS, PATHS, Powered, ResidualName, Schedule, SourceName
+from equipoise.recipes.mappings import nearest
 
 Mode = Literal["diffusion", "tb", "rtb", "paper"]
 AntibodyMethod = Literal["likelihood", "tb", "rtb"]

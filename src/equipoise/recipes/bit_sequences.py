@@ -11,8 +11,8 @@ from equipoise.discrete.environments.nearness import ball_masses, log_total
 from equipoise.discrete.sampled_judge import SampledJudge
 from equipoise.evaluation.coverage import found_by_chance, within
 from equipoise.recipes import discrete_configuration
-from equipoise.recipes.configuration import nearest
 from equipoise.recipes.discrete import DiscreteRun, build
+from equipoise.recipes.mappings import nearest
 from equipoise.recipes.rewards import own_reward, wrapped
 from equipoise.trajectories import Columns
 

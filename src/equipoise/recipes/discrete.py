@@ -20,9 +20,9 @@ from equipoise.evaluation.coverage import Modes
 from equipoise.objectives import partition
 from equipoise.recipes.choices import divergence_of, falling
 from equipoise.recipes.configuration import Discrete
-from equipoise.recipes.discrete_sources import sources_of
+from equipoise.recipes.discrete_sources import Watching, sources_of
 from equipoise.recipes.discrete_terms import lessons_term, log_z_at_beta, log_z_of, terms_of
-from equipoise.recipes.policies import require_admitted, rows_at_once, sampler_of
+from equipoise.recipes.policies import Make, require_admitted, rows_at_once, sampler_of
 from equipoise.sampling.fixed import GUIDE
 from equipoise.training.balance import RESIDUALS, STATE_REWARD, LogZ, Residual, sub_trajectory
 from equipoise.training.loop import Run
@@ -75,6 +75,8 @@ def build(
     modes: Modes | None = None,
     total: Callable[[float], float] | None = None,
     asked: tuple[Callable[[Any], dict[str, float]], ...] = (),
+    policy: Make | None = None,
+    watch: Callable[[Source], Watching] | None = None,
 ) -> DiscreteRun:
     """Joins the four choices of a configuration over an environment and a reward.
 
@@ -88,6 +90,8 @@ def build(
         modes: of the target, where they are known: what is held of them is judged, and when each was found is kept.
         total: log of the sum of R^beta over all objects, by beta, where that is known without a list.
         asked: what `evaluate` adds to a record's figures, too dear for every record.
+        policy: the task's own, in place of those over encoded states.
+        watch: what counts in the task's own way what is drawn while it trains.
 
     Raises:
         ValueError: choices that do not fit together, or a reward that is not finite somewhere.
@@ -97,11 +101,13 @@ def build(
     residual_name, log_z_name = config.choices()
     residual = sub_trajectory(decay=config.decay) if residual_name == "sub_trajectory" else RESIDUALS[residual_name]
     require_admitted(residual_name, residual, environment, on_the_way=state_reward is not None)
-    sampler = sampler_of(config, environment, residual)
+    sampler = sampler_of(config, environment, residual, policy)
     log_z = log_z_of(config, log_z_name)
-    teacher = _teacher(config, environment, residual) if config.search == "teacher" else None
+    teacher = _teacher(config, environment, residual, policy) if config.search == "teacher" else None
     along = state_reward if STATE_REWARD in residual.needs else None
-    sources = sources_of(config, sampler, reward, residual, state_reward=along, modes=modes, teacher=teacher)
+    sources = sources_of(
+        config, sampler, reward, residual, state_reward=along, modes=modes, teacher=teacher, watch=watch
+    )
     terms = terms_of(config, sampler, residual, log_z, log_z_name)
     modules = _modules(sampler, log_z)
     named: dict[str, Source] = {config.source: sources.main}
@@ -148,7 +154,7 @@ def _rate(config: Discrete, name: str) -> float:
     return config.learning_rate if own is None else own
 
 
-def _teacher(config: Discrete, environment: Environment, residual: Residual) -> DiscreteSampler:
+def _teacher(config: Discrete, environment: Environment, residual: Residual, policy: Make | None) -> DiscreteSampler:
     """A sampler like the student's.
 
     Raises:
@@ -157,7 +163,7 @@ def _teacher(config: Discrete, environment: Environment, residual: Residual) -> 
     if not residual.partition or GUIDE in residual.needs or config.backward == "likelihood":
         raise ValueError("--search teacher reads the residuals of trajectory balance: use --method tb or vargrad")
     plain = replace(config, search="none", network="mlp", backward="uniform")
-    return sampler_of(plain, environment, RESIDUALS["trajectory"])
+    return sampler_of(plain, environment, RESIDUALS["trajectory"], policy)
 
 
 def _known(config: Discrete, sampler: DiscreteSampler, total: Callable[[float], float] | None) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -38,6 +39,12 @@ CAPACITY = 100_000
 """Most objects, or paths, that a replay holds."""
 
 
+class Watching(Source, Protocol):
+    """A source that passes another's draws on and counts them."""
+
+    def figures(self) -> dict[str, float]: ...
+
+
 @dataclass(frozen=True)
 class Sources:
     """The source of a run, what it counts, and the source of its teacher's lessons."""
@@ -56,6 +63,7 @@ def sources_of(
     state_reward: Callable[[Tensor], Tensor] | None = None,
     modes: Modes | None = None,
     teacher: DiscreteSampler | None = None,
+    watch: Callable[[Source], Watching] | None = None,
 ) -> Sources:
     """The sources of a configuration.
 
@@ -67,6 +75,7 @@ def sources_of(
         state_reward: log R of states, where the residual reads them.
         modes: of the target, where they are known.
         teacher: a second sampler, with `--search teacher`.
+        watch: what counts in a task's own way what is drawn.
 
     Raises:
         ValueError: a guide over a space that cannot be listed, or values of states with a search or a teacher.
@@ -85,6 +94,8 @@ def sources_of(
     source: Source = _searched(config, rollouts, sampler, calls)
     discovery = None if modes is None else Discovery(source, modes)
     source = source if discovery is None else discovery
+    watching = None if watch is None else watch(source)
+    source = source if watching is None else watching
     source = _replayed(config, source, sampler)
     taught = None
     if teacher is not None:
@@ -102,7 +113,8 @@ def sources_of(
     tallied = Tallied(source, calls)
 
     def figures() -> dict[str, float]:
-        return tallied.figures() | ({} if discovery is None else discovery.figures())
+        seen = {} if watching is None else watching.figures()
+        return tallied.figures() | ({} if discovery is None else discovery.figures()) | seen
 
     return Sources(tallied, figures, None if taught is None else taught.lessons)
 

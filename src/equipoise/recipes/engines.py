@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import Any
 
 from equipoise.contracts import Source
-from equipoise.recipes.configuration import Training, from_mapping, to_mapping
+from equipoise.recipes.configuration import Training
+from equipoise.recipes.mappings import from_mapping, to_mapping
 from equipoise.recipes.tasks import Built, task
 from equipoise.sampling.rollouts import Rollouts
 from equipoise.training.engines.remote import Processes, apart

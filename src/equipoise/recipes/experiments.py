@@ -15,11 +15,14 @@ from typing import Any
 
 from equipoise.recipes import hypergrid_experiments
 from equipoise.recipes.antibody_experiments import ABFLOWNET2025
-from equipoise.recipes.configuration import Training, nearest
+from equipoise.recipes.configuration import Training
 from equipoise.recipes.digits_experiments import FTB2026, RTB2024
 from equipoise.recipes.gaussians_experiments import DELEU2025, DELEU2025_FULL, DIVERGENCES
 from equipoise.recipes.hypergrid_experiments import MADAN2023
 from equipoise.recipes.leaderboard import LEADERBOARD
+from equipoise.recipes.mappings import nearest
+from equipoise.recipes.molecules_experiments import BACKWARD2024
+from equipoise.recipes.molecules_experiments import FTB2026 as FTB2026_MOLECULES
 from equipoise.recipes.sequence_experiments import MALKIN2022
 from equipoise.recipes.shen_experiments import SHEN2023
 from equipoise.recipes.tables import EVALUATION, Compared, Derived, Published, write_table
@@ -72,6 +75,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         "shen2023": SHEN2023,
         "leaderboard": LEADERBOARD,
         "abflownet2025": ABFLOWNET2025,
+        "synflownet2024-backward": BACKWARD2024,
+        "ftb2026-synflownet": FTB2026_MOLECULES,
     }.items()
 }
 """By the name that `equipoise reproduce` takes."""

@@ -13,8 +13,8 @@ from equipoise.discrete.corners import corner_modes
 from equipoise.discrete.environments.hypergrid import LANDSCAPES, PUBLISHED, Hypergrid, corners
 from equipoise.discrete.judge import published_l1
 from equipoise.recipes import configuration
-from equipoise.recipes.configuration import nearest
 from equipoise.recipes.discrete import DiscreteRun, build
+from equipoise.recipes.mappings import nearest
 from equipoise.recipes.rewards import own_reward, wrapped
 from equipoise.trajectories import Columns
 

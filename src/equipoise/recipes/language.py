@@ -23,8 +23,8 @@ from equipoise.language.warm_up import answered, solutions
 from equipoise.objectives import partition
 from equipoise.objectives.divergences import Divergence
 from equipoise.recipes.choices import annealed, divergence_of, falling, same_or_of
-from equipoise.recipes.configuration import nearest
 from equipoise.recipes.language_configuration import PostTraining
+from equipoise.recipes.mappings import nearest
 from equipoise.recipes.rewards import own_function
 from equipoise.sampling.delayed import Delayed, Searchers
 from equipoise.sampling.group_replay import GroupReplay

@@ -9,8 +9,9 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from equipoise.recipes.configuration import LanguageMethod, Schedule, SourceName, Training, nearest
+from equipoise.recipes.configuration import LanguageMethod, Schedule, SourceName, Training
 from equipoise.recipes.engine_configuration import Engine
+from equipoise.recipes.mappings import nearest
 
 Priority = Literal["uniform", "reward", "recency"]
 

@@ -63,6 +63,14 @@ PAPERS: dict[str, Paper] = {
             "2202.01361",
         ),
         Paper(
+            "cretu2024synflownet",
+            "Cretu, Miruna and Harris, Charles and Igashov, Ilia and Schneuing, Arne and Segler, Marwin and "
+            "Correia, Bruno and Roy, Julien and Bengio, Emmanuel and others",
+            "SynFlowNet: Design of Diverse and Novel Molecules with Synthesis Constraints",
+            2024,
+            "2405.01155",
+        ),
+        Paper(
             "tiapkin2024generative",
             "Tiapkin, Daniil and Morozov, Nikita and Naumov, Alexey and Vetrov, Dmitry",
             "Generative Flow Networks as Entropy-Regularized RL",
@@ -359,6 +367,7 @@ _RESIDUALS = {residual: method for method, (residual, _) in reversed(METHODS.ite
 
 _TASKS = {"hypergrid": ("bengio2021flow", "malkin2022trajectory"), "tfbind8": ("shen2023towards",), "strings": ()}
 _TASKS |= {name: ("shen2023towards",) for name in ("bags", "qm9_strings", "tfbind10", "seh_strings")}
+_TASKS |= {"molecules": ("cretu2024synflownet", "bengio2021flow")}
 _TASKS |= {"bit_sequences": ("malkin2022trajectory", "tiapkin2024generative"), "peptides": ("malkin2022trajectory",)}
 _TASKS |= {"sets": ("pan2023better",), "ising": ("zhang2022generative",)}
 _TASKS["digits"] = ("venkatraman2024amortizing", "ho2020denoising", "black2023training")

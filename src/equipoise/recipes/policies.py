@@ -26,9 +26,14 @@ from equipoise.sampling.fixed import GUIDE
 from equipoise.sampling.members import Exponents, OneMember
 from equipoise.training.balance import STATE_REWARD, Residual
 
+Make = Callable[[Mapping[str, int], int], nn.Module]
+"""A task's own policy: (heads, width of the condition) -> module."""
 
-def sampler_of(config: Discrete, environment: Environment, residual: Residual) -> DiscreteSampler:
-    """The sampler with the heads that the residual reads.
+
+def sampler_of(
+    config: Discrete, environment: Environment, residual: Residual, make: Make | None = None
+) -> DiscreteSampler:
+    """The sampler with the heads that the residual reads; of the task's own policy, where it has one.
 
     Where each object has one path, a learned backward policy has nothing to choose and is left out.
 
@@ -48,15 +53,18 @@ def sampler_of(config: Discrete, environment: Environment, residual: Residual) -
     prior = Uniform({"forward": environment.actions}) if "log_prior" in residual.needs else None
     flows = "log_inflow" in residual.needs
     conditions, default = conditions_of(config)
-    if config.network == "transformer" and getattr(environment, "appends", False):
+    if config.network == "transformer" and getattr(environment, "appends", False) and make is None:
         if conditions is not None:
             raise ValueError(f"--search {config.search} needs an mlp: its policy is told a condition")
         space: Any = environment
         causal = CausalTransformer(space.letters, space.length, heads | back, widths=config.hidden)
         return AutoregressiveSampler(space, causal, prior=prior, flows=flows)
-    policy: nn.Module = _policy(config, environment, heads if apart else heads | back)
+    main = heads if apart else heads | back
+    policy: nn.Module = make(main, _width(default)) if make else _policy(config, environment, main)
     if apart:
-        policy = Separate(environment, policy, MLP(environment.features + _width(default), config.hidden, back))
+        width = _width(default)
+        own = make(back, width) if make else MLP(environment.features + width, config.hidden, back)
+        policy = Separate(environment, policy, own)
     return DiscreteSampler(
         environment,
         policy,

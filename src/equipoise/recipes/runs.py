@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from equipoise.recipes.configuration import Training, from_mapping, to_mapping
+from equipoise.recipes.configuration import Training
 from equipoise.recipes.engines import run_of
+from equipoise.recipes.mappings import from_mapping, to_mapping
 from equipoise.recipes.tasks import Built, task, task_of
 from equipoise.training.fit import Clock, fit
 from equipoise.training.folder import RunFolder, require_free

@@ -15,8 +15,10 @@ from equipoise.recipes import (
     digits_configuration,
     discrete_configuration,
     language_configuration,
+    molecules_configuration,
 )
-from equipoise.recipes.configuration import Training, nearest
+from equipoise.recipes.configuration import Training
+from equipoise.recipes.mappings import nearest
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +84,7 @@ TASKS: dict[str, Task] = {
     "gsm8k": Task(language_configuration.GSM8K, "equipoise.recipes.gsm8k:gsm8k"),
     "hypergrid": Task(configuration.Hypergrid, "equipoise.recipes.hypergrid:hypergrid"),
     "ising": Task(discrete_configuration.Ising, "equipoise.recipes.ising:ising"),
+    "molecules": Task(molecules_configuration.Molecules, "equipoise.recipes.molecules:molecules"),
     "peptides": Task(discrete_configuration.Peptides, "equipoise.recipes.peptides:peptides"),
     "qm9_strings": Task(discrete_configuration.QM9Strings, "equipoise.recipes.qm9_strings:qm9_strings"),
     "seh_strings": Task(discrete_configuration.SEHStrings, "equipoise.recipes.seh_strings:seh_strings"),

@@ -1,0 +1,128 @@
+"""The task of molecules made by reactions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from equipoise import data
+from equipoise.contracts import Reward, Source
+from equipoise.discrete.sampled_judge import SampledJudge
+from equipoise.molecules.chemistry import Chemistry, cache_folder, read_chemistry
+from equipoise.molecules.evaluation import molecule_figures
+from equipoise.molecules.found import Found
+from equipoise.molecules.graph import MoleculeSpace
+from equipoise.molecules.policy import FingerprintPolicy
+from equipoise.molecules.reactions import Reactions
+from equipoise.molecules.rewards import MoleculeReward, of_smiles, score
+from equipoise.molecules.routes import RouteSpace
+from equipoise.molecules.routes_text import Route, routes_of, sdf
+from equipoise.molecules.space import smiles_of
+from equipoise.recipes.discrete import DiscreteRun, build
+from equipoise.recipes.molecules_configuration import Molecules
+from equipoise.recipes.rewards import own_function
+from equipoise.trajectories import Columns
+
+SETS = {
+    "rgfn-small": ("rgfn_templates", "rgfn_blocks"),
+    "hb-zinc10k": ("hartenfeller_button_105", "zinc22_fragments_10k"),
+}
+"""The data sets of each chemistry: templates, blocks."""
+
+
+THRESHOLD = 7 / 8
+"""R from which a molecule counts as good: a prediction of 7."""
+
+
+@dataclass(frozen=True)
+class MoleculesRun(DiscreteRun):
+    """A run on molecules, whose samples are also written as CSV, SMILES and SDF, with their routes."""
+
+    @property
+    def formats(self) -> dict[str, Callable[[int, torch.Generator], str]]:
+        """By a file's ending: (n, generator) -> its text."""
+        return {".csv": self._csv, ".smi": self._smi, ".sdf": self._sdf}
+
+    def drawn(self, n: int, generator: torch.Generator) -> tuple[list[Route], Tensor]:
+        """Routes of n trajectories drawn on-policy, and their (n,) log R."""
+        found = self.sampler.sample(n, generator=generator)
+        return routes_of(self.sampler.environment, found), self.reward(found.objects, None)
+
+    def _csv(self, n: int, generator: torch.Generator) -> str:
+        held = io.StringIO()
+        writer = csv.writer(held, lineterminator="\n")
+        writer.writerow(["smiles", "reward", "log_reward", "reactions", "route"])
+        for route, value in self._rows(n, generator):
+            writer.writerow([route.product, f"{math.exp(value):.6g}", f"{value:.6g}", len(route.steps), route.text()])
+        return held.getvalue()
+
+    def _smi(self, n: int, generator: torch.Generator) -> str:
+        return "".join(f"{route.product} {place}\n" for place, (route, _) in enumerate(self._rows(n, generator), 1))
+
+    def _sdf(self, n: int, generator: torch.Generator) -> str:
+        return sdf(
+            [
+                (route.product, {"log_reward": f"{value:.6g}", "route": route.text()})
+                for route, value in self._rows(n, generator)
+            ]
+        )
+
+    def _rows(self, n: int, generator: torch.Generator) -> list[tuple[Route, float]]:
+        """What did not fail."""
+        routes, value = self.drawn(n, generator)
+        return [(route, number) for route, number in zip(routes, value.tolist(), strict=True) if route.product]
+
+
+def molecules(config: Molecules, reward: Callable[..., Tensor] | None = None) -> MoleculesRun:
+    """A run on molecules made by reactions; `evaluate` adds the figures of `equipoise.molecules.evaluation`.
+
+    Raises:
+        ValueError: a template, a block or a reward that cannot be read; data that cannot be found.
+        ImportError: rdkit is not installed.
+    """
+    chosen = reward_of(config, reward)
+    exact = config.state == "molecule"
+    reactions = Reactions(chemistry_of(config), most_atoms=config.most_atoms, reversible=exact)
+    space = (MoleculeSpace if exact else RouteSpace)(reactions, most=config.reactions)
+
+    def policy(heads: Mapping[str, int], condition: int) -> nn.Module:
+        return FingerprintPolicy(space, config.hidden, heads, condition=condition)
+
+    def asked(judge: Any) -> dict[str, float]:
+        return molecule_figures(judge.sampler, chosen) if isinstance(judge, SampledJudge) else {}
+
+    def watch(source: Source) -> Found:
+        return Found(source, threshold=math.log(THRESHOLD))
+
+    built = build(config, space, chosen, show=show_molecules, asked=(asked,), policy=policy, watch=watch)
+    return MoleculesRun(**vars(built))
+
+
+def chemistry_of(config: Molecules) -> Chemistry:
+    """The templates and blocks that a configuration names, matched once and kept in the cache."""
+    if len(config.chemistry) == 2:
+        templates, blocks = (Path(name) for name in config.chemistry)
+    else:
+        templates, blocks = (data.find(name, config.data) for name in SETS[config.chemistry[0]])
+    return read_chemistry(templates, blocks, cache=cache_folder())
+
+
+def reward_of(config: Molecules, reward: Callable[..., Tensor] | None = None) -> Reward:
+    """log R of molecules, remembered by SMILES."""
+    if reward is not None or ":" in config.reward:
+        function = own_function(config.reward) if reward is None else reward
+        return of_smiles(function, disk=config.rewards_file)
+    return MoleculeReward(score(config.reward, config.data), disk=config.rewards_file)
+
+
+def show_molecules(objects: Columns) -> list[str]:
+    """SMILES; '-' for what failed."""
+    return [smiles or "-" for smiles in smiles_of(objects)]

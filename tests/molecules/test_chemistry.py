@@ -1,0 +1,143 @@
+"""Chemistries: what is read, what is refused, and reactions forwards and backwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rdkit")
+
+from equipoise.molecules import chemistry as chemistries
+from equipoise.molecules.chemistry import chemistry, read_chemistry
+from equipoise.molecules.evaluation import sound_share
+from equipoise.molecules.reactions import Parent, Reactions, expanded
+from molecules.small import ACIDS, AMIDE, AMINATION, listable, tiny
+
+
+def test_a_template_that_cannot_be_read_is_named_by_line_and_text(tmp_path: Path) -> None:
+    templates, blocks = tmp_path / "t.smarts", tmp_path / "b.smi"
+    templates.write_text(f"{AMIDE}\n# a comment\n[C:1>>nonsense\n")
+    blocks.write_text("CC(=O)O acid\nCN amine\n")
+    with pytest.raises(ValueError, match=r"t\.smarts', line 3: '\[C:1>>nonsense' is no reaction"):
+        read_chemistry(templates, blocks)
+
+
+def test_a_template_of_three_reactants_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"template 1: .* 3 reactants and 1 products"):
+        chemistry(["[C:1].[N:2].[O:3]>>[C:1][N:2][O:3]"], ["CC"])
+
+
+def test_a_block_that_cannot_be_read_is_named_by_line_and_text(tmp_path: Path) -> None:
+    templates, blocks = tmp_path / "t.smarts", tmp_path / "b.smi"
+    templates.write_text(f"{AMIDE}\n")
+    blocks.write_text("CC(=O)O\n\nC1CC(\n")
+    with pytest.raises(ValueError, match=r"b\.smi', line 3: 'C1CC\(' is no SMILES"):
+        read_chemistry(templates, blocks)
+
+
+def test_blocks_that_fit_no_template_are_counted_and_listed() -> None:
+    made = chemistry([AMIDE], [*ACIDS[:2], "CN", "CCC", "c1ccccc1", "OC(C)=O"])
+    assert made.unused == ("CCC", "c1ccccc1")
+    assert made.merged == 1
+    assert "2 blocks fit no template and are left out: CCC, c1ccccc1" in made.summary()
+
+
+def test_blocks_that_only_differ_in_stereo_are_one() -> None:
+    made = chemistry([AMIDE], ["N[C@@H](C)C(O)=O", "N[C@H](C)C(O)=O"])
+    assert made.blocks == ("CC(N)C(=O)O",)
+    assert made.merged == 1
+
+
+def test_a_chemistry_in_which_nothing_reacts_is_refused() -> None:
+    with pytest.raises(ValueError, match="none of the 2 blocks fits"):
+        chemistry([AMIDE], ["CCC", "CC(=O)O"])
+
+
+def test_a_table_is_read_by_its_column(tmp_path: Path) -> None:
+    templates, blocks = tmp_path / "t.tsv", tmp_path / "b.tsv"
+    templates.write_text(f"family\tsmarts\tcomment\namide\t{AMIDE}\tcommon\n")
+    blocks.write_text("group\tsmiles\nacid\tCC(=O)O\namine\tCN\n")
+    made = read_chemistry(templates, blocks)
+    assert (made.templates, made.blocks) == ((AMIDE,), ("CC(=O)O", "CN"))
+
+
+def test_matches_are_kept_by_content_and_a_torn_file_is_computed_again(tmp_path: Path) -> None:
+    first = chemistry([AMIDE, AMINATION], (*ACIDS, "CN", "CC=O"), cache=tmp_path)
+    (held,) = tmp_path.iterdir()
+    whole = held.read_bytes()
+    held.write_bytes(whole[: len(whole) // 2])
+    again = chemistry([AMIDE, AMINATION], (*ACIDS, "CN", "CC=O"), cache=tmp_path)
+    assert (again.fits == first.fits).all()
+    assert held.read_bytes() == whole
+    chemistry([AMIDE], (*ACIDS, "CN"), cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_matches_are_read_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = chemistry([AMIDE], ["CC(=O)O", "CN"], cache=tmp_path)
+    monkeypatch.setattr(chemistries, "_write_whole", lambda path, array: pytest.fail("computed again"))
+    assert (chemistry([AMIDE], ["CC(=O)O", "CN"], cache=tmp_path).fits == first.fits).all()
+
+
+def test_two_ways_of_one_reaction_are_one_product_and_two_sites_are_two() -> None:
+    reactions = Reactions(chemistry([AMIDE], ["CC(=O)O", "NCCN", "NCC(C)N"]))
+    acid = reactions.chemistry.number["CC(=O)O"]
+    slot = next(place for place, where in enumerate(reactions.chemistry.slots) if where.place == 1)
+    assert reactions.products("NCCN", slot, acid) == ("CC(=O)NCCN",)
+    assert reactions.products("CC(N)CN", slot, acid) == ("CC(=O)NC(C)CN", "CC(=O)NCC(C)N")
+
+
+def test_a_product_that_is_too_large_is_none() -> None:
+    small = Reactions(tiny(), most_atoms=4)
+    whole = Reactions(tiny())
+    acid, slot = whole.chemistry.number["CC(=O)O"], 1
+    assert whole.products("CN", slot, acid) == ("CNC(C)=O",)
+    assert small.products("CN", slot, acid) == ()
+
+
+def test_exact_parents_are_all_edges_that_lead_forwards() -> None:
+    """Every molecule of one and two reactions, its parents by brute force over all forward steps."""
+    reactions = Reactions(tiny(), reversible=True)
+    made = reactions.chemistry
+    level = {block: set() for block, starts in zip(made.blocks, made.starts, strict=True) if starts}
+    for count in (1, 2):
+        below: dict[str, set[Parent]] = {}
+        for smiles in level:
+            for slot in reactions.open(smiles).nonzero()[0].tolist():
+                for block in made.partners[slot].nonzero()[0].tolist():
+                    for product in Reactions.products(Reactions(made), smiles, slot, block):
+                        below.setdefault(product, set()).add(Parent(smiles, slot, block))
+        assert below
+        for product, parents in below.items():
+            assert reactions.parents(product, count) == tuple(sorted(parents)), product
+        level = below
+
+
+def test_a_molecule_that_cannot_be_made_has_no_parents() -> None:
+    reactions = Reactions(listable(), reversible=True)
+    assert reactions.parents("c1ccccc1", 1) == ()
+    assert reactions.parents("CNC(C)=O", 0) == ()
+    assert not reactions.reachable("CNC(C)=O", 2)
+
+
+def test_leaving_atoms_of_a_list_are_put_back_one_by_one() -> None:
+    assert expanded("[c:1]-[Cl,Br].[NH2:2]") == ["[c:1]-[Cl].[NH2:2]", "[c:1]-[Br].[NH2:2]"]
+    halides = chemistry(["[c:1]-[Cl,Br].[NH2:2]-[C:3]>>[c:1]-[NH:2]-[C:3]"], ["Clc1ccccc1", "Brc1ccccc1", "CN"])
+    parents = Reactions(halides, reversible=True).parents("CNc1ccccc1", 1)
+    assert {parent.smiles for parent in parents} == {"CN", "Clc1ccccc1", "Brc1ccccc1"}
+    assert len(parents) == 4
+
+
+def test_the_public_chemistries_are_read_and_their_products_are_sound(data_folder: Path) -> None:
+    folder = data_folder / "molecules"
+    small = read_chemistry(folder / "rgfn_templates.tsv", folder / "rgfn_blocks.tsv")
+    assert (len(small.templates), len(small.blocks) + len(small.unused) + small.merged) == (66, 357)
+    reactions = Reactions(small)
+    found = []
+    for block in small.blocks[::40]:
+        for slot in reactions.open(block).nonzero()[0].tolist()[:3]:
+            for other in small.partners[slot].nonzero()[0].tolist()[:3]:
+                found += reactions.products(block, slot, other)
+    assert len(found) > 20
+    assert sound_share(found) == 1.0
