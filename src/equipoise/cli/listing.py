@@ -12,10 +12,11 @@ import tyro
 
 from equipoise.cli.flags import parse
 from equipoise.recipes import configuration, refinements
+from equipoise.recipes.bibliography import PAPERS, Paper
 from equipoise.recipes.configuration import METHODS, OTHER_METHODS
 from equipoise.recipes.experiments import EXPERIMENTS
 from equipoise.recipes.mappings import nearest
-from equipoise.recipes.papers import PAPERS, Paper, names, papers_named, papers_of
+from equipoise.recipes.papers import names, papers_named, papers_of
 from equipoise.recipes.tasks import TASKS
 
 
