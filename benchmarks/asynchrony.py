@@ -44,7 +44,7 @@ SLEEP = 0.3
 
 COUNTS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)
 CORES = os.cpu_count() or 1
-SIDE = 16
+SIDE = 8
 LOG_REWARD = corners(SIDE)
 
 
@@ -190,8 +190,8 @@ def main() -> None:
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    overlap = Hypergrid(side=SIDE, batch=64, hidden=(256, 256), steps=chosen.steps, every=50)
-    slow = replace(overlap, reward="asynchrony:slow_reward", steps=min(chosen.steps, 600), batch=64)
+    overlap = Hypergrid(side=64, batch=128, hidden=(128, 128), steps=chosen.steps, every=50)
+    slow = Hypergrid(side=SIDE, hidden=(64, 64), reward="asynchrony:slow_reward", steps=chosen.steps, every=25)
     runs: dict[str, tuple[Hypergrid, int]] = {
         "overlap, one process, 1 thread": (overlap, 1),
         "overlap, one process, 2 threads": (overlap, 2),

@@ -13,6 +13,7 @@ import torch
 
 from equipoise.cli import main
 from equipoise.recipes import Hypergrid, Strings, demonstration, papers, train
+from equipoise.recipes.bibliography import PAPERS
 from equipoise.recipes.configuration import METHODS, LossName, Training
 from equipoise.recipes.mappings import from_mapping, to_mapping
 from equipoise.recipes.strings import read_table
@@ -72,7 +73,7 @@ def test_every_method_and_task_can_be_cited(run: Path, capsys: pytest.CaptureFix
         assert papers.papers_named(name)
     assert "2201.13259" in output(capsys, "cite", "tb")
     assert {"2106.04399", "2201.13259"} <= set(word.strip("{},") for word in output(capsys, "cite", str(run)).split())
-    assert output(capsys, "cite").count("@misc") == len(papers.PAPERS)
+    assert output(capsys, "cite").count("@misc") == len(PAPERS)
     assert "did you mean 'subtb'" in error(capsys, "cite", "subtbb")
 
 
