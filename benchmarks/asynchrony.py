@@ -190,7 +190,7 @@ def main() -> None:
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    overlap = Hypergrid(side=64, batch=128, hidden=(128, 128), steps=chosen.steps, every=50)
+    overlap = Hypergrid(side=64, batch=1024, hidden=(64, 64), steps=chosen.steps, every=25)
     slow = Hypergrid(side=SIDE, hidden=(64, 64), reward="asynchrony:slow_reward", steps=chosen.steps, every=25)
     runs: dict[str, tuple[Hypergrid, int]] = {
         "overlap, one process, 1 thread": (overlap, 1),

@@ -117,6 +117,7 @@ class Team:
         self.ray = reach(settings.address)
         self.replaced = 0
         self.weights: Any = None
+        self._look = 0.0
         self._deaths: dict[int, int] = {}
         self._rows: dict[int, int] = {}
         self._called = {"parts": parts, "task": task, "source": source, "seed": seed, "paths": sys.path[:]}
@@ -148,16 +149,23 @@ class Team:
         return steadily(self.ray, lambda: getattr(self.buffer, name).remote(*given, **named))
 
     def publish(self, version: int, blob: bytes) -> None:
-        """Weights into shared memory; searchers are given the reference."""
+        """Weights into shared memory; searchers are given the reference.
+
+        Nothing waits for the buffer: it takes what one process tells it in order, and one that was restarted meanwhile
+        says with the next batch which version it has.
+        """
         self.weights = self.ray.put(blob)  # held here, so that it outlives the buffer
-        self.call("publish", version, [self.weights])
+        self.buffer.publish.remote(version, [self.weights])
 
     def watch(self, status: dict[str, Any]) -> None:
-        """Starts searchers that died anew, and replaces those that hang.
+        """Starts searchers that died anew, and replaces those that hang; looks once in `WAIT` seconds.
 
         Raises:
             ValueError: one dies again and again without a delivery.
         """
+        if time.monotonic() < self._look:
+            return
+        self._look = time.monotonic() + WAIT
         ended, _ = self.ray.wait(list(self._runs), num_returns=len(self._runs), timeout=0)
         for run in ended:
             number = self._runs.pop(run)
