@@ -117,7 +117,6 @@ class Team:
         self.ray = reach(settings.address)
         self.replaced = 0
         self.weights: Any = None
-        self._look = 0.0
         self._deaths: dict[int, int] = {}
         self._rows: dict[int, int] = {}
         self._called = {"parts": parts, "task": task, "source": source, "seed": seed, "paths": sys.path[:]}
@@ -158,14 +157,11 @@ class Team:
         self.buffer.publish.remote(version, [self.weights])
 
     def watch(self, status: dict[str, Any]) -> None:
-        """Starts searchers that died anew, and replaces those that hang; looks once in `WAIT` seconds.
+        """Starts searchers that died anew, and replaces those that hang.
 
         Raises:
             ValueError: one dies again and again without a delivery.
         """
-        if time.monotonic() < self._look:
-            return
-        self._look = time.monotonic() + WAIT
         ended, _ = self.ray.wait(list(self._runs), num_returns=len(self._runs), timeout=0)
         for run in ended:
             number = self._runs.pop(run)
