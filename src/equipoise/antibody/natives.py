@@ -47,6 +47,7 @@ class Natives:
         """Nothing is kept."""
 
     def state_dict(self) -> dict[str, Any]:
+        """There is no state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class SampledJudge:
         reward: log R.
         beta: the reward's exponent.
         log_z: the run's own estimate of log Z as it is now; None: the ELBO is given.
-        known: what is known of the target without a list: `log_z_exact`, `mean_reward_exact`.
+        known: what is known of the target without a list, when it is asked: `log_z_exact`, `mean_reward_exact`.
         n: trajectories drawn for a record.
         draws: trajectories an object for log p(x), where it has more than one.
         seed: of the draws.
@@ -38,7 +38,7 @@ class SampledJudge:
     reward: Reward
     beta: float
     log_z: Callable[[], float] | None = None
-    known: Mapping[str, float] = field(default_factory=dict)
+    known: Callable[[], Mapping[str, float]] = dict
     n: int = 256
     draws: int = 10
     seed: int = 0
@@ -71,11 +71,12 @@ class SampledJudge:
         log_ratio = scores.get("log_pf").double().sum(1) - scores.get(reference).double().sum(1)
         found = importance(self.beta * log_reward - log_ratio)
         log_z = found["elbo"] if self.log_z is None else self.log_z()
-        error = {"log_z_error": log_z - self.known["log_z_exact"]} if "log_z_exact" in self.known else {}
+        known = self.known()
+        error = {"log_z_error": log_z - known["log_z_exact"]} if "log_z_exact" in known else {}
         return {
             **found,
             "log_z": log_z,
-            **self.known,
+            **known,
             **error,
             "mean_reward": float(log_reward.exp().mean()),
             "mean_log_reward": float(log_reward.mean()),

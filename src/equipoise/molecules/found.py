@@ -39,8 +39,9 @@ class Found:
         """The inner source's draw."""
         drawn = self.inner.draw(n, generator)
         assert drawn.log_reward is not None
-        for row in (drawn.log_reward >= self.threshold).nonzero()[:, 0].tolist():
-            self._meet(smiles_of(drawn.objects)[row])
+        good = drawn[(drawn.log_reward >= self.threshold).nonzero()[:, 0]]
+        for smiles in smiles_of(good.objects):
+            self._meet(smiles)
         return drawn
 
     def _meet(self, smiles: str) -> None:
@@ -61,9 +62,11 @@ class Found:
         self.inner.observe(trajectories, residual)
 
     def state_dict(self) -> dict[str, Any]:
+        """The inner source's state, and what was found."""
         return {"inner": self.inner.state_dict(), "good": tuple(self._good), "modes": tuple(self._modes)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up where `state_dict` was called."""
         self.inner.load_state_dict(state["inner"])
         self._good, self._modes = dict.fromkeys(state["good"]), list(state["modes"])
         self._prints = [_print(smiles) for smiles in self._modes]

@@ -73,6 +73,7 @@ class FingerprintPolicy(nn.Module):
         self._bags = _joined(bags)
 
     def forward(self, state: Tensor, condition: Tensor | None) -> dict[str, Tensor]:
+        """Heads at packed states."""
         seen = self.space.view(state)
         wanted = self._wanted(seen)
         vector = self._vectors(seen, wanted, condition)
@@ -180,6 +181,7 @@ class _Bits(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, bits: Sequence[Tensor]) -> Tensor:
+        """Of rows that are given as their bits."""
         return self.joined(*_joined(bits))
 
     def joined(self, bits: Tensor, first: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ from equipoise.objectives import partition
 from equipoise.objectives.divergences import Divergence
 from equipoise.recipes.antibody_configuration import Antibody
 from equipoise.recipes.choices import annealed, divergence_of, falling, same_or_of
+from equipoise.recipes.configuration import Training
+from equipoise.recipes.priors import prior_state
 from equipoise.recipes.rewards import own_function, wrapped
 from equipoise.sampling.calls import Calls, Tallied
 from equipoise.sampling.replay import Replay
@@ -354,27 +356,15 @@ def _evaluator(judge: LoopJudge, train: Tensor, test: Tensor) -> Callable[[], di
 
 
 def _prior_state(config: Antibody, folder: Path | None) -> Mapping[str, Any] | None:
-    from equipoise.recipes.runs import continue_run, open_run, train  # which build runs by this file
-
-    if config.prior is not None:
-        stored = open_run(config.prior)
-        found = stored.config
-        fits = isinstance(found, Antibody) and found.mode == "diffusion"
-        if not isinstance(found, Antibody) or not fits or found.time_steps != config.time_steps:
-            raise ValueError(
-                f"'{config.prior}' is no prior of this task with {config.time_steps} steps: train one by "
-                "--mode diffusion, or leave out --prior"
-            )
-        return stored.built.sampler.network.state_dict()
-    if config.mode == "diffusion":
+    """None for a run that has no prior."""
+    if config.prior is None and config.mode == "diffusion":
         return None
-    path = None if folder is None else folder / "prior"
-    if path is not None and (path / "config.yaml").exists():
-        stored = open_run(path)
-        if not stored.folder.done:
-            continue_run(stored)
-        return stored.built.sampler.network.state_dict()
-    return train(prior_configuration(config, path)).sampler.network.state_dict()
+
+    def fits(found: Training) -> bool:
+        return isinstance(found, Antibody) and found.mode == "diffusion" and found.time_steps == config.time_steps
+
+    wanted = f"with {config.time_steps} steps: train one by --mode diffusion"
+    return prior_state(config.prior, folder, fits, wanted, lambda out: prior_configuration(config, out))
 
 
 def prior_configuration(config: Antibody, out: Path | None) -> Antibody:

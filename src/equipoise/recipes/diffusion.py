@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,7 +13,9 @@ from equipoise.diffusion.sampler import DiffusionSampler
 from equipoise.objectives import partition
 from equipoise.objectives.divergences import Divergence
 from equipoise.recipes.choices import annealed, divergence_of, falling, same_or_of
+from equipoise.recipes.configuration import Training
 from equipoise.recipes.diffusion_configuration import Diffusion
+from equipoise.recipes.priors import prior_state
 from equipoise.sampling.given import Repeat
 from equipoise.sampling.replay import Replay
 from equipoise.sampling.rollouts import Rollouts
@@ -78,34 +79,18 @@ def take_prior(sampler: DiffusionSampler, config: Diffusion, folder: Path | None
     prior = sampler.prior
     if prior is None:
         return
-    state = _prior_state(config, folder)
+
+    def fits(found: Training) -> bool:
+        alike = isinstance(found, Diffusion) and found.method == "likelihood" and found.time_steps == config.time_steps
+        return alike and type(found) is type(config)
+
+    wanted = f"with {config.time_steps} steps: train one by --method likelihood"
+    state = prior_state(config.prior, folder, fits, wanted, lambda out: prior_configuration(config, out))
     try:
         prior.network.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"the prior in '{config.prior}' does not fit this run: {error}") from error
     sampler.network.load_state_dict(state)
-
-
-def _prior_state(config: Diffusion, folder: Path | None) -> Mapping[str, Any]:
-    from equipoise.recipes.runs import continue_run, open_run, train  # which build runs by this file
-
-    if config.prior is not None:
-        stored = open_run(config.prior)
-        found = stored.config
-        fitting = type(found) is type(config) and found.method == "likelihood"
-        if not isinstance(found, Diffusion) or not fitting or found.time_steps != config.time_steps:
-            raise ValueError(
-                f"'{config.prior}' is no prior of this task with {config.time_steps} steps: train one by "
-                "--method likelihood, or leave out --prior"
-            )
-        return stored.built.sampler.network.state_dict()
-    path = None if folder is None else folder / "prior"
-    if path is not None and (path / "config.yaml").exists():
-        stored = open_run(path)
-        if not stored.folder.done:
-            continue_run(stored)
-        return stored.built.sampler.network.state_dict()
-    return train(prior_configuration(config, path)).sampler.network.state_dict()
 
 
 def prior_configuration(config: Diffusion, out: Path | None) -> Diffusion:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def build(
     if listable(environment):
         judge = Judge(*judged, modes)
     else:
-        judge = SampledJudge(*judged, known=_known(config, sampler, total))
+        judge = SampledJudge(*judged, known=cache(lambda: _known(config, sampler, total)))
         if isinstance(log_z, partition.Learned) and not config.start_log_z:
             _begin(log_z, judge)
     run = Run(
@@ -176,7 +177,7 @@ def _known(config: Discrete, sampler: DiscreteSampler, total: Callable[[float], 
 @torch.no_grad()
 def _begin(log_z: partition.Learned, judge: SampledJudge) -> None:
     """log Z begins at the untrained sampler's lower bound: from 0 it would take steps by the hundred to get near."""
-    log_z.log_z.fill_(replace(judge, n=64).figures()["elbo"])
+    log_z.log_z.fill_(replace(judge, n=64, known=dict).figures()["elbo"])
 
 
 def mass_at_least(reward: float) -> Callable[[Judge | SampledJudge], dict[str, float]]:

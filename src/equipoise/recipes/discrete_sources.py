@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -92,10 +93,11 @@ def sources_of(
     if rollouts.provides and config.search != "none":
         raise ValueError(f"--search {config.search} draws paths without the rewards of their states: use another")
     source: Source = _searched(config, rollouts, sampler, calls)
-    discovery = None if modes is None else Discovery(source, modes)
-    source = source if discovery is None else discovery
-    watching = None if watch is None else watch(source)
-    source = source if watching is None else watching
+    watching: list[Watching] = []
+    for begin in (None if modes is None else partial(Discovery, modes=modes), watch):
+        if begin is not None:
+            watching.append(begin(source))
+            source = watching[-1]
     source = _replayed(config, source, sampler)
     taught = None
     if teacher is not None:
@@ -113,8 +115,7 @@ def sources_of(
     tallied = Tallied(source, calls)
 
     def figures() -> dict[str, float]:
-        seen = {} if watching is None else watching.figures()
-        return tallied.figures() | ({} if discovery is None else discovery.figures()) | seen
+        return {name: value for counts in (tallied, *watching) for name, value in counts.figures().items()}
 
     return Sources(tallied, figures, None if taught is None else taught.lessons)
 

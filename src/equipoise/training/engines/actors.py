@@ -32,10 +32,12 @@ class BufferActor:
         self.changed = asyncio.Event()
 
     async def publish(self, version: int, weights: list[Any]) -> None:
+        """New weights: searchers that wait for them are woken."""
         self.buffer.publish(version, weights)
         self._wake()
 
     async def request(self, searcher: int, held: int, pid: int) -> dict[str, Any] | None:
+        """An order for a searcher that holds weights of version `held`, or None after `WAIT` seconds."""
         self.pids[searcher] = pid
         end = time.monotonic() + WAIT
         while (order := self.buffer.request(searcher, held)) is None:
@@ -44,6 +46,7 @@ class BufferActor:
         return vars(order)
 
     async def deliver(self, searcher: int, ticket: int, rows: int, blob: bytes, seconds: float) -> bool:
+        """Whether what a searcher drew was taken and written."""
         try:
             return self.buffer.deliver(searcher, ticket, rows, blob, seconds)
         except OSError:  # the learner is told with its next question
@@ -62,24 +65,30 @@ class BufferActor:
         return found, self.buffer.status()
 
     async def fail(self, message: str) -> None:
+        """What a searcher died of, for the learner."""
         self.buffer.fail(message)
         self._wake()
 
     async def lost(self, searcher: int) -> list[int]:
+        """Gives a dead searcher's orders to others; their tickets."""
         tickets = self.buffer.lost(searcher)
         self._wake()
         return tickets
 
     async def overdue(self, patience: float) -> list[tuple[int, int, float]]:
+        """Searcher, ticket and seconds of orders that have taken longer than `patience`."""
         return self.buffer.overdue(patience)
 
     async def release(self, position: int) -> None:
+        """Lets go of what was taken before a position."""
         self.buffer.release(position)
 
     async def status(self) -> dict[str, Any]:
+        """How things stand."""
         return self.buffer.status()
 
     async def processes(self) -> dict[int, int]:
+        """The process of each searcher, by number; the buffer's own is -1."""
         return {-1: os.getpid(), **self.pids}
 
     def _wake(self) -> None:

@@ -61,7 +61,7 @@ class Remote:
         provides: what the rollouts leave in `fixed`.
         settings: of the engine.
         start: begins the processes.
-        counted: is told of each draw's number of rows, whose rewards were called for elsewhere.
+        counted: is told of each draw's number of rows, whose rewards were called for elsewhere; None: nobody is.
 
     Raises:
         OSError: in `draw`, what searchers deliver cannot be written.
@@ -75,7 +75,7 @@ class Remote:
         provides: frozenset[str],
         settings: Settings,
         start: Callable[[], Processes],
-        counted: Callable[[int], None] = lambda rows: None,
+        counted: Callable[[int], None] | None = None,
     ) -> None:
         self.sampler, self.provides, self.settings, self.start = sampler, provides, settings, start
         self.counted = counted
@@ -113,7 +113,8 @@ class Remote:
         if self.settings.barrier and count == 1:
             generator.set_state(found[0]["state"])
         self._waited, self._rows = self._waited + time.monotonic() - begun, self._rows + n
-        self.counted(n)
+        if self.counted is not None:
+            self.counted(n)
         return concatenate([entry["rows"] for entry in found])
 
     def publish(self) -> None:
@@ -210,8 +211,8 @@ def apart(run: Run, settings: Settings, start: Callable[[str], Processes]) -> Ru
     ((name, holder),) = found
     source: Any = run.sources[name]
     rollouts = source if holder is None else holder.inner
-    counted = [rollouts.reward.elsewhere] if isinstance(rollouts.reward, Calls) else []
-    remote = Remote(rollouts.sampler, rollouts.provides, settings, lambda: start(name), *counted)
+    counted = rollouts.reward.elsewhere if isinstance(rollouts.reward, Calls) else None
+    remote = Remote(rollouts.sampler, rollouts.provides, settings, lambda: start(name), counted)
     sources = dict(run.sources)
     if holder is None:
         sources[name] = remote

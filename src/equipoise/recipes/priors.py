@@ -1,0 +1,44 @@
+"""The prior that a run is tuned from: another run's sampler, or one that is trained first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from equipoise.recipes.configuration import Training
+
+
+def prior_state(
+    given: Path | None,
+    folder: Path | None,
+    fits: Callable[[Training], bool],
+    wanted: str,
+    first: Callable[..., Training],
+) -> Mapping[str, Any]:
+    """The network of a prior: of the run `given`, else of one in `folder`/prior, which is trained or taken up first.
+
+    Args:
+        given: run folder of a prior; None: one is trained.
+        folder: of the run that is tuned; None: a prior that is trained is kept nowhere.
+        fits: whether a given run's configuration is that of a prior for this run.
+        wanted: what was expected of it, and what to do, for the error.
+        first: folder (None: none) -> the configuration of the prior that is trained.
+
+    Raises:
+        ValueError: the given run is no prior of this task.
+    """
+    from equipoise.recipes.runs import continue_run, open_run, train  # which build runs by the tasks
+
+    if given is not None:
+        stored = open_run(given)
+        if not fits(stored.config):
+            raise ValueError(f"'{given}' is no prior of this task {wanted}, or leave out --prior")
+        return stored.built.sampler.network.state_dict()
+    path = None if folder is None else folder / "prior"
+    if path is not None and (path / "config.yaml").exists():
+        stored = open_run(path)
+        if not stored.folder.done:
+            continue_run(stored)
+        return stored.built.sampler.network.state_dict()
+    return train(first(path)).sampler.network.state_dict()
