@@ -17,6 +17,7 @@ __all__ = [
     "Gaussians25",
     "Hypergrid",
     "Ising",
+    "Molecules",
     "Peptides",
     "QM9Strings",
     "SEHStrings",
@@ -31,6 +32,7 @@ __all__ = [
 _HOME = {name: "equipoise.recipes.configuration" for name in ("Hypergrid", "Strings", "TFBind8")}
 _HOME |= {name: "equipoise.recipes.discrete_configuration" for name in _SUITE}
 _HOME |= {"Antibody": "equipoise.recipes.antibody_configuration"}
+_HOME |= {"Molecules": "equipoise.recipes.molecules_configuration"}
 _HOME |= {"Digits": "equipoise.recipes.digits_configuration"}
 _HOME |= {"Gaussians25": "equipoise.recipes.diffusion_configuration"}
 _HOME |= {name: "equipoise.recipes.language_configuration" for name in ("Arithmetic", "GSM8K")}
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
         TFBind10,
     )
     from equipoise.recipes.language_configuration import GSM8K, Arithmetic
+    from equipoise.recipes.molecules_configuration import Molecules
     from equipoise.recipes.runs import open_run, train
 
 
