@@ -69,6 +69,15 @@ def test_a_killed_run_ends_bit_for_bit_where_it_would_have(tmp_path: Path, at: i
     assert json.loads((broken / "DONE").read_text())["steps"] == 12
 
 
+def test_a_run_that_is_killed_while_it_saves_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
+    whole = finished(tmp_path / "whole")
+    broken = killed(tmp_path / "broken", 3)
+    without_json(broken / "checkpoints" / "step-00000000.safetensors")
+    (warning,) = taken_up(broken)
+    assert "no checkpoint yet" in warning
+    assert contents(broken) == contents(whole)
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 

@@ -134,8 +134,8 @@ class RunFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a checkpoint."""
-        return any((self.path / "checkpoints").glob("step-*.safetensors"))
+        """Whether a checkpoint was ever whole: a run that is killed while it saves its first has not begun."""
+        return any((self.path / "checkpoints").glob("step-*.json"))
 
     @property
     def done(self) -> bool:
