@@ -1,8 +1,8 @@
 """Molecules, whichever way they were made: a graph in which a molecule has all its exact parents.
 
 A state holds the SMILES itself, eight characters to a number, so that a stored trajectory needs nothing but the
-chemistry to be read again: reactions so far, slot + 1, block + 2, flag (1 stopped, 2 failed), then the characters. A
-stopped molecule has forgotten how many reactions it took: the target is over molecules.
+chemistry to be read again: reactions so far, slot + 1, block + 2, flag (1 stopped, 2 failed, 3 lost), then the
+characters. A stopped molecule has forgotten how many reactions it took: the target is over molecules.
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ import numpy
 import torch
 from torch import Tensor
 
-from equipoise.molecules.reactions import LONGEST, Parent, Reactions
+from equipoise.molecules.reactions import LONGEST, NOTHING, Parent, Reactions
 from equipoise.molecules.space import BLOCK, ENDED, MOLECULE, SLOT, START, ReactionSpace, View, smiles_of
-from equipoise.trajectories import Columns
+from equipoise.trajectories import Columns, Trajectories
 
 COUNT, CHOSEN_SLOT, CHOSEN_BLOCK, FLAG, HEAD = range(5)
 """Columns of a state; the characters begin at HEAD."""
+
+LOST = 3
+"""Flag of where a walk back ends that finds no parent; it is no steps from anywhere."""
+
+BEGUN = Parent("", NOTHING, NOTHING)
+"""The way to a first block."""
 
 CHARACTERS = LONGEST
 """Of a SMILES, at most."""
@@ -33,6 +39,10 @@ class MoleculeSpace(ReactionSpace):
     Args:
         reactions: with `reversible=True`, so that every step forward is one of the exact parents.
         most: reactions, at most.
+        exact: False: parents are unchecked proposals, as in published code. A walk back is then lost where a reaction
+            does not lead to the molecule when run forwards, and at a molecule that is no block and has no parent. What
+            is trained with such a backward policy does not draw in proportion to R, for some of the mass leads
+            nowhere. For comparisons.
 
     Raises:
         ValueError: reactions that are not reversible; on use, a molecule of more parents.
@@ -48,12 +58,18 @@ class MoleculeSpace(ReactionSpace):
     Use it where molecules are to be drawn in proportion to R. Exact parents cost about ten times what routes cost.
     """
 
-    def __init__(self, reactions: Reactions, *, most: int) -> None:
+    def __init__(self, reactions: Reactions, *, most: int, exact: bool = True) -> None:
         if not reactions.reversible:
             raise ValueError("exact parents need Reactions(..., reversible=True)")
+        self.exact = exact
         self.back_actions = max(PARENTS, most)
         self.width = HEAD + CHARACTERS // 8
         super().__init__(reactions, most=most)
+
+    @property
+    def dead_ends(self) -> bool:
+        """Whether a walk back can be lost."""
+        return not self.exact
 
     def initial(self, n: int) -> Tensor:
         """(n, width) zeros."""
@@ -125,22 +141,22 @@ class MoleculeSpace(ReactionSpace):
             count = int(seen.reactions[row])
             if kind == ENDED and state[row, FLAG] == 1:
                 for reactions in range(1, self.most + 1):
-                    found[row, reactions - 1] = self.reactions.reachable(seen.smiles[row], reactions)
+                    found[row, reactions - 1] = not self.exact or self.reactions.reachable(seen.smiles[row], reactions)
             elif kind == MOLECULE and count:
-                found[row, : len(self.ways(seen.smiles[row], count))] = True
+                found[row, : max(1, len(self.ways(seen.smiles[row], count)))] = True
             else:
                 found[row, 0] = kind != START
         return found
 
     def ways(self, smiles: str, reactions: int) -> tuple[Parent, ...]:
-        """The exact parents of a molecule made by that many reactions.
+        """The parents of a molecule made by that many reactions, exact ones or proposals; none of a dead one.
 
         Raises:
             ValueError: more than `PARENTS`.
         """
-        found = self.reactions.parents(smiles, reactions)
+        found = self.reactions.parents(smiles, reactions) if self.exact else self.reactions.proposals(smiles)
         if len(found) > self.back_actions:
-            raise ValueError(f"'{smiles}' has {len(found)} exact parents, more than {self.back_actions}")
+            raise ValueError(f"'{smiles}' has {len(found)} parents, more than {self.back_actions}")
         return found
 
     def back(self, state: Tensor, action: Tensor) -> Tensor:
@@ -157,13 +173,13 @@ class MoleculeSpace(ReactionSpace):
                 parent[row, CHOSEN_BLOCK] = 0
             elif kind == SLOT:
                 parent[row, CHOSEN_SLOT] = 0
-            elif kind == MOLECULE and seen.reactions[row] == 0:
-                parent[row] = 0
             elif kind == MOLECULE:
-                ways = self.ways(seen.smiles[row], int(seen.reactions[row]))
-                if ways:
-                    way = ways[min(chosen, len(ways) - 1)]
-                    parent[row, COUNT] -= 1
+                way = self._way(seen, row, chosen)
+                parent[row] = 0
+                if way is None:
+                    parent[row, FLAG] = LOST
+                elif way is not BEGUN:
+                    parent[row, COUNT] = seen.reactions[row] - 1
                     parent[row, CHOSEN_SLOT], parent[row, CHOSEN_BLOCK] = way.slot + 1, way.block + 2
                     parent[row, HEAD:] = packed([way.smiles])[0]
         return parent
@@ -174,6 +190,8 @@ class MoleculeSpace(ReactionSpace):
         found = torch.zeros_like(action)
         stopped = (seen.kind == MOLECULE) & (action == 0)
         found[stopped] = seen.reactions[stopped] - 1
+        lost = state[:, FLAG] == LOST
+        found[lost] = action[lost]
         for row in seen.rows(BLOCK):
             products = self.products(seen, row)
             if 0 < action[row] <= len(products):
@@ -191,15 +209,32 @@ class MoleculeSpace(ReactionSpace):
                 found[row] = seen.block[row] + 1
             elif kind == SLOT:
                 found[row] = seen.slot[row] + 1
-            elif kind == MOLECULE and seen.reactions[row] == 0:
-                found[row] = self.chemistry.number[seen.smiles[row]] + 1
             elif kind == MOLECULE:
-                ways = self.ways(seen.smiles[row], int(seen.reactions[row]))
-                if ways:
-                    way = ways[min(int(back_action[row]), len(ways) - 1)]
+                way = self._way(seen, row, int(back_action[row]))
+                if way is None:
+                    found[row] = back_action[row]
+                elif way is BEGUN:
+                    found[row] = self.chemistry.number[seen.smiles[row]] + 1
+                else:
                     products = self.reactions.products(way.smiles, way.slot, way.block)
                     found[row] = products.index(seen.smiles[row]) + 1
         return found
+
+    def _way(self, seen: View, row: int, chosen: int) -> Parent | None:
+        """The chosen way to a molecule; `BEGUN` to a first block; None where the walk back is lost."""
+        smiles, reactions = seen.smiles[row], int(seen.reactions[row])
+        if reactions == 0:
+            return BEGUN if self.reactions.reachable(smiles, 0) else None
+        ways = self.ways(smiles, reactions)
+        if not ways:
+            return None
+        way = ways[min(chosen, len(ways) - 1)]
+        leads = self.exact or smiles in self.reactions.products(way.smiles, way.slot, way.block)
+        return way if leads else None
+
+    def arrived(self, trajectories: Trajectories) -> Tensor:
+        """(n,) bool: whether a path begins at the start, and is not a walk back that was lost."""
+        return (trajectories.path["state"][:, 0] == 0).all(1)
 
     def objects(self, state: Tensor) -> dict[str, Columns]:
         """The molecules, and the states that tell what failed apart."""

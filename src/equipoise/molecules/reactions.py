@@ -92,6 +92,7 @@ class Reactions:
         self._open = Table[str, numpy.ndarray](kept)
         self._products = Table[tuple[str, int, int], tuple[str, ...]](kept)
         self._candidates = Table[str, tuple[Parent, ...]](kept)
+        self._proposals = Table[str, tuple[Parent, ...]](kept)
         self._parents = Table[tuple[str, int], tuple[Parent, ...]](kept)
         self._reversed: list[list[Any]] | None = None
 
@@ -172,6 +173,17 @@ class Reactions:
         for product in chosen:
             self._mols[product] = found[product]
         return chosen
+
+    def proposals(self, smiles: str) -> tuple[Parent, ...]:
+        """Unchecked parents: what reversed templates propose, whose added reactant is a block, in order.
+
+        Some do not lead to the molecule when run forwards, and some cannot be made themselves.
+        """
+        found = self._proposals.get(smiles)
+        if found is None:
+            found = tuple(sorted(self._reached(smiles)))
+            self._proposals[smiles] = found
+        return found
 
     def _reached(self, smiles: str) -> frozenset[Parent]:
         """Ways that reversed templates propose, whose added reactant is a block (unchecked forwards)."""

@@ -22,7 +22,7 @@ from equipoise.objectives import partition
 from equipoise.recipes.choices import divergence_of, falling
 from equipoise.recipes.configuration import Discrete
 from equipoise.recipes.discrete_sources import Watching, sources_of
-from equipoise.recipes.discrete_terms import lessons_term, log_z_at_beta, log_z_of, terms_of
+from equipoise.recipes.discrete_terms import WALKS, lessons_term, log_z_at_beta, log_z_of, terms_of
 from equipoise.recipes.policies import Make, require_admitted, rows_at_once, sampler_of
 from equipoise.sampling.fixed import GUIDE
 from equipoise.training.balance import RESIDUALS, STATE_REWARD, LogZ, Residual, sub_trajectory
@@ -117,6 +117,8 @@ def build(
         modules |= {"teacher": teacher, "teacher_log_z": lessons}
         named["lessons"] = sources.lessons
         terms.append(lessons_term(teacher, lessons, divergence_of(config)))
+    if sources.walks is not None:
+        named[WALKS] = sources.walks
     judged = (sampler, reward, config.beta, _log_z_now(config, sampler, state_reward, log_z, residual))
     if listable(environment):
         judge = Judge(*judged, modes)

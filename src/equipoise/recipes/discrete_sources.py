@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ from equipoise.sampling.local_search import LocalSearch
 from equipoise.sampling.members import Bootstrapped
 from equipoise.sampling.prioritized import PercentileReplay
 from equipoise.sampling.replay import Replay
+from equipoise.sampling.retraced import Retraced, Walks
 from equipoise.sampling.rollouts import Rollouts
 from equipoise.sampling.teacher import Lessons, Taught
 from equipoise.training.balance import Residual
@@ -48,11 +49,12 @@ class Watching(Source, Protocol):
 
 @dataclass(frozen=True)
 class Sources:
-    """The source of a run, what it counts, and the source of its teacher's lessons."""
+    """The source of a run, what it counts, and the sources that go with it: a teacher's lessons, and walks back."""
 
     main: Source
     figures: Callable[[], dict[str, float]]
     lessons: Lessons | None = None
+    walks: Walks | None = None
 
 
 def sources_of(
@@ -79,7 +81,8 @@ def sources_of(
         watch: what counts in a task's own way what is drawn.
 
     Raises:
-        ValueError: a guide over a space that cannot be listed, or values of states with a search or a teacher.
+        ValueError: a guide over a space that cannot be listed, values of states with a search or a teacher, or
+            REINFORCE of walks that all reach the start.
     """
     calls = Calls(reward)
     conditions = conditions_of(config)[0]
@@ -112,12 +115,16 @@ def sources_of(
     if config.search == "thompson":
         source = Bootstrapped(source, config.members, config.times)
     source = _repeated(config, _fixing(config, source, sampler, residual))
+    walks = None
+    if config.backward == "reinforce":
+        retraced = _retraced(source, sampler)
+        source, walks = retraced, retraced.walks
     tallied = Tallied(source, calls)
 
     def figures() -> dict[str, float]:
         return {name: value for counts in (tallied, *watching) for name, value in counts.figures().items()}
 
-    return Sources(tallied, figures, None if taught is None else taught.lessons)
+    return Sources(tallied, figures, None if taught is None else taught.lessons, walks)
 
 
 def exploration(config: Discrete) -> Callable[[int], Behaviour]:
@@ -172,6 +179,13 @@ def _fixing(config: Discrete, source: Source, sampler: DiscreteSampler, residual
         raise ValueError("the guide's table has a place for every state, and these cannot be listed")
     guide = SubstructureGuide(sampler.environment, floor=config.guide_floor, temperature=config.guide_temperature)
     return Guided(source, guide)
+
+
+def _retraced(source: Source, sampler: DiscreteSampler) -> Retraced:
+    space: Any = sampler.environment
+    if not getattr(space, "dead_ends", False):
+        raise ValueError("--backward reinforce rewards walks that reach the start, and here all do: use another")
+    return Retraced(source, sampler, arrived=space.arrived)
 
 
 def _repeated(config: Discrete, source: Source) -> Source:

@@ -16,6 +16,7 @@ from equipoise.recipes.refinements import OWN_NETWORK
 from equipoise.sampling.fixed import GUIDE, LAGGED
 from equipoise.training.backward import (
     backward_likelihood,
+    backward_reinforce,
     fit_to_guide,
     guided_balance,
     held,
@@ -23,6 +24,9 @@ from equipoise.training.backward import (
 from equipoise.training.balance import RESIDUALS, LogZ, Residual, balance
 from equipoise.training.terms import Term
 from equipoise.trajectories import Trajectories
+
+WALKS = "walks"
+"""The source of walks back, with --backward reinforce."""
 
 Beta = Callable[[int, Trajectories], float | Tensor]
 
@@ -39,13 +43,15 @@ def terms_of(
             assert estimate is not None
             return guided_balance(source, sampler, loss, estimate, mix=_mix(config), beta=beta)
         chosen = held(residual, LAGGED) if config.backward == "likelihood" else residual
-        chosen = held(residual) if config.backward == "pessimistic" else chosen
+        chosen = held(residual) if config.backward in ("pessimistic", "reinforce") else chosen
         return balance("balance", source, sampler, chosen, loss, estimate, beta=beta)
 
     terms = [annealed(config, term)]
     if GUIDE in residual.needs:
         released = config.guide_loss == "released"
         terms.append(fit_to_guide(source, sampler, divergence_of(config), beta=beta, with_reward=released))
+    elif config.backward == "reinforce":
+        terms.append(backward_reinforce(WALKS, sampler))
     elif config.backward in OWN_NETWORK:
         terms.append(backward_likelihood(source, sampler))
     return terms

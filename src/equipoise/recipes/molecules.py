@@ -25,7 +25,7 @@ from equipoise.molecules.reactions import Reactions
 from equipoise.molecules.rewards import MoleculeReward, of_smiles, score
 from equipoise.molecules.routes import RouteSpace
 from equipoise.molecules.routes_text import Route, routes_of, sdf
-from equipoise.molecules.space import smiles_of
+from equipoise.molecules.space import ReactionSpace, smiles_of
 from equipoise.recipes.discrete import DiscreteRun, build
 from equipoise.recipes.molecules_configuration import Molecules
 from equipoise.recipes.rewards import own_function
@@ -91,7 +91,9 @@ def molecules(config: Molecules, reward: Callable[..., Tensor] | None = None) ->
     chosen = reward_of(config, reward)
     exact = config.state == "molecule"
     reactions = Reactions(chemistry_of(config), most_atoms=config.most_atoms, reversible=exact)
-    space = (MoleculeSpace if exact else RouteSpace)(reactions, most=config.reactions)
+    space: ReactionSpace = RouteSpace(reactions, most=config.reactions)
+    if exact:
+        space = MoleculeSpace(reactions, most=config.reactions, exact=config.parents == "exact")
 
     def policy(heads: Mapping[str, int], condition: int) -> nn.Module:
         return FingerprintPolicy(space, config.hidden, heads, condition=condition)

@@ -37,6 +37,8 @@ class Molecules(Discrete):
     """most reactions of a molecule"""
     state: Literal["route", "molecule"] = "route"
     """target over routes (a molecule counts once for each), or over molecules by their exact parents, dearer"""
+    parents: Annotated[Literal["exact", "unchecked"], tyro.conf.Suppress] = "exact"
+    """molecules: exact parents, or what reversed templates propose, as in published code: some lead nowhere"""
     reward: str = "seh"
     """'seh', 'seh_published', 'qed', 'sa', 'size', a product as seh*qed, or module:function, of SMILES (log R)"""
     data: Path | None = None

@@ -38,6 +38,7 @@ _PRACTICES: dict[str, tuple[str, ...]] = {
     "maximum_entropy": ("mohammadpour2024maximum",),
     "likelihood": ("gritsaev2025optimizing",),
     "pessimistic": ("jang2024pessimistic",),
+    "reinforce": ("cretu2024synflownet",),
     "local_search": ("kim2024local",),
     "metropolis_hastings": ("kim2024local",),
     "teacher": ("kim2025adaptive",),

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 import tyro
 
 DiscreteSource = Literal["on_policy", "replay", "prioritized"]
-DiscreteBackward = Literal["uniform", "learned", "maximum_entropy", "likelihood", "pessimistic"]
+DiscreteBackward = Literal["uniform", "learned", "maximum_entropy", "likelihood", "pessimistic", "reinforce"]
 Network = Literal["mlp", "relative_edges", "transformer"]
 Search = Literal["none", "local_search", "metropolis_hastings", "teacher", "thompson", "temperatures"]
 
-OWN_NETWORK = ("likelihood", "pessimistic")
-"""Backward policies that a likelihood trains: they are networks of their own."""
+OWN_NETWORK = ("likelihood", "pessimistic", "reinforce")
+"""Backward policies that a term of their own trains: they are networks of their own."""
 
 
 @dataclass(frozen=True)

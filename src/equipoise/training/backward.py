@@ -15,6 +15,7 @@ from equipoise.contracts import Sampler
 from equipoise.objectives import residuals
 from equipoise.objectives.divergences import Divergence
 from equipoise.sampling.fixed import GUIDE
+from equipoise.sampling.retraced import ARRIVED
 from equipoise.training.balance import LogZ, Residual, balance, guided
 from equipoise.training.terms import Loss, Term, path_sum, target_of
 from equipoise.trajectories import Scores, Trajectories
@@ -161,3 +162,33 @@ def backward_likelihood(source: str, sampler: Sampler, *, weight: Callable[[int]
         return Loss(-scores.get("log_pb").sum() / steps)
 
     return Term("backward", source, sampler, loss, frozenset({"log_pb"}), weight)
+
+
+def backward_reinforce(source: str, sampler: Sampler) -> Term:
+    """-mean (a - mean a) log P_B(path): P_B learns to walk where a walk arrives, a = 1, and is not lost, a = 0.
+
+    Source: REINFORCE (Williams 1992) on walks back, as in Cretu et al. 2024, "SynFlowNet", arXiv:2405.01155, who reward
+    1 and -1; here the batch's mean is taken off, so that only differences count.
+
+    Args:
+        source: name of the source, `sampling.retraced.Walks`, which fixes `arrived`.
+        sampler: whose backward policy is trained, a network of its own.
+
+    Use it where parents are unchecked; over exact parents all walks arrive and there is nothing to learn.
+
+    Example:
+        >>> from equipoise.discrete.environments.bags import Bags
+        >>> from equipoise.discrete.policies.mlp import MLP
+        >>> from equipoise.discrete.sampler import DiscreteSampler
+        >>> space = Bags(letters=3, full=4)
+        >>> sampler = DiscreteSampler(space, MLP(space.features, (8,), {"forward": 3, "backward": 3}))
+        >>> sorted(backward_reinforce("walks", sampler).needs)
+        ['arrived', 'log_pb']
+    """
+
+    def loss(trajectories: Trajectories, scores: Scores, step: int) -> Loss:
+        arrived = trajectories.fixed[ARRIVED].value
+        surprise = (arrived - arrived.mean()) * path_sum(scores.get("log_pb"))
+        return Loss(-surprise.mean(), metrics={"arrived": arrived.mean()})
+
+    return Term("backward", source, sampler, loss, frozenset({"log_pb", ARRIVED}))
