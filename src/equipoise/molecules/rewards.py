@@ -6,6 +6,7 @@
 | `qed` | the quantitative estimate of drug-likeness over 0.7, at most 1 (Bickerton et al. 2012) |
 | `sa` | (10 - SA) / 9 of the synthetic accessibility score (Ertl and Schuffenhauer 2009), from rdkit's Contrib |
 | `size` | 1 up to 37 heavy atoms, a factor exp(-1/4) for each more |
+| `vina` | docking into sEH, on the proxy's scale (`equipoise.molecules.docking`); seconds a molecule |
 """
 
 from __future__ import annotations
@@ -43,6 +44,15 @@ def seh(folder: Path | None, root: str) -> Score:
 
     proxy = SEHProxy(data.find("seh_proxy", folder), root=root)  # type: ignore[arg-type]
     return lambda smiles: proxy(smiles) / 8
+
+
+def vina(folder: Path | None) -> Score:
+    """Docking into sEH, on the scale of `seh`."""
+    from equipoise import data
+    from equipoise.molecules.docking import Docking, as_reward
+
+    docking = Docking(data.find("seh_receptor", folder))
+    return lambda smiles: as_reward(docking(smiles))
 
 
 def qed(smiles: Sequence[str]) -> Tensor:
@@ -92,6 +102,7 @@ def score(name: str, folder: Path | None = None) -> Score:
         "qed": lambda: qed,
         "sa": lambda: sa,
         "size": lambda: size,
+        "vina": lambda: vina(folder),
     }
     parts = [part.strip() for part in name.split("*")]
     unknown = [part for part in parts if part not in known]

@@ -40,7 +40,7 @@ class Molecules(Discrete):
     parents: Annotated[Literal["exact", "unchecked"], tyro.conf.Suppress] = "exact"
     """molecules: exact parents, or what reversed templates propose, as in published code: some lead nowhere"""
     reward: str = "seh"
-    """'seh', 'seh_published', 'qed', 'sa', 'size', a product as seh*qed, or module:function, of SMILES (log R)"""
+    """'seh', 'seh_published', 'qed', 'sa', 'size', 'vina', a product (seh*qed), or module:function (SMILES -> log R)"""
     data: Path | None = None
     """data folder (default: $EQUIPOISE_DATA, then the cache)"""
     most_atoms: Annotated[int, tyro.conf.Suppress] = 60
