@@ -174,8 +174,26 @@ def test_groups_without_two_distinct_objects_are_skipped_and_counted() -> None:
     assert kept.tolist() == [True, True, False, False, True, True] and int(skipped) == 1
     names = ends(("a", "b", "c", "c"), group=torch.tensor([0, 0, 1, 1]))
     assert informative_groups(names)[0].tolist() == [True, True, False, False]
-    with pytest.raises(ValueError, match="none of the batch's 1 groups"):
-        informative_groups(ends(("c", "c"), group=torch.tensor([1, 1])))
+    with pytest.raises(ValueError, match="each of the batch's 2 groups is one trajectory"):
+        informative_groups(ends(("c", "d"), group=torch.tensor([1, 2])))
+
+
+def test_a_batch_that_teaches_nothing_moves_nothing_and_stops_nothing() -> None:
+    """Every group holds one object: a sampler that is sure of each answer. Its next batch may hold another."""
+    run = grid_run(log_z="group_mean")
+    drawn = run.sources["rollouts"].draw(4, torch.Generator().manual_seed(1))
+    same = replace(drawn[torch.tensor([0, 0, 1, 1])], group=torch.tensor([0, 0, 1, 1]))
+    sampler = run.terms[0].sampler
+    found = run.terms[0].loss(same, sampler.score(same, run.terms[0].needs), 0)
+    assert int(found.metrics["groups_skipped"]) == 2
+    assert torch.isfinite(found.metrics["log_z"])
+    assert float(found.value.detach()) == 0.0
+    assert found.residual is not None and not found.residual.any()
+    found.value.backward()
+    gradients = [
+        value.grad for module in run.modules.values() for value in module.parameters() if value.grad is not None
+    ]
+    assert gradients and not any(gradient.any() for gradient in gradients)
 
 
 def test_skipped_groups_neither_train_nor_are_observed() -> None:

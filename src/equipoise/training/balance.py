@@ -171,7 +171,8 @@ def balance(
     Source: Bartoldson et al., 2025, "Trajectory Balance with Asynchrony", arXiv 2503.18929, eq. 5 and 7.
 
     Groups with fewer than two distinct objects carry no information about a batch's own log Z: they are skipped, and
-    counted in the metric `groups_skipped`.
+    counted in the metric `groups_skipped`. A batch of such groups alone has loss 0: a sampler that has become sure of
+    its answers trains on with the next batch.
 
     Args:
         name: of the term.
@@ -186,7 +187,7 @@ def balance(
 
     Raises:
         ValueError: a residual that needs a log Z without one, or one with flows that is given one; in the loss, a
-            batch in which every group would be skipped.
+            batch in which every group is a single trajectory.
     """
     if residual.partition == (log_z is None):
         wanted = "needs an estimator of log Z" if residual.partition else "has log Z in its flows: give log_z=None"
@@ -216,11 +217,12 @@ def _partitioned(
     scale: float,
 ) -> Loss:
     metrics = {}
-    kept = None
+    kept, nothing = None, False
     if not isinstance(log_z, nn.Module):
         kept, skipped = informative_groups(trajectories)
         metrics["groups_skipped"] = skipped
-        if skipped:
+        nothing = not bool(kept.any())
+        if skipped and not nothing:
             log_ratio, target, trajectories = log_ratio[kept], target[kept], trajectories[kept]
     if isinstance(log_z, nn.Module):
         constant = scale * log_z(log_ratio, target, trajectories)
@@ -228,6 +230,8 @@ def _partitioned(
         constant = log_z(scale * log_ratio, scale * target, trajectories)
     residual = scale * log_ratio + constant
     metrics["log_z"] = constant.detach().mean() / scale / alpha
+    if nothing:
+        return Loss(log_ratio[:0].sum(), torch.zeros_like(log_ratio).detach(), metrics)
     observed = residual.detach() / scale
     if kept is not None and len(kept) != len(observed):
         observed = observed.new_zeros(len(kept)).masked_scatter(kept, observed)
@@ -238,17 +242,17 @@ def informative_groups(trajectories: Trajectories) -> tuple[Tensor, Tensor]:
     """Rows whose group holds at least two distinct objects, (n,) bool, and the count () of groups that do not.
 
     Raises:
-        ValueError: no group of the batch does.
+        ValueError: every group is a single trajectory: none ever will.
     """
     ids, place = trajectories.group.unique(return_inverse=True)
     rows = torch.arange(len(place))
     first = rows.new_full((len(ids),), len(place)).scatter_reduce_(0, place, rows, "amin")
     differs = _differ(trajectories.objects, first[place])
     varied = torch.zeros(len(ids), dtype=torch.bool).index_put_((place[differs],), torch.tensor(True))
-    if not varied.any():
+    if len(ids) == len(place):
         raise ValueError(
-            f"none of the batch's {len(ids)} groups holds two distinct objects: a batch's own log Z needs them; draw "
-            "more trajectories a group, or learn log Z"
+            f"each of the batch's {len(ids)} groups is one trajectory: a batch's own log Z needs several; draw more "
+            "trajectories a group, or learn log Z"
         )
     return varied[place], (~varied).sum()
 
