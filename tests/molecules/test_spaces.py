@@ -19,7 +19,7 @@ from equipoise.molecules.chemistry import chemistry
 from equipoise.molecules.evaluation import backward_reach, replay_rate, replayed, sound_share
 from equipoise.molecules.graph import MoleculeSpace, packed, unpacked
 from equipoise.molecules.listing import ListedMolecules, ListedRoutes
-from equipoise.molecules.policy import FingerprintPolicy
+from equipoise.molecules.policy import ReactionPolicy
 from equipoise.molecules.reactions import Reactions
 from equipoise.molecules.rewards import MoleculeReward, qed
 from equipoise.molecules.routes import RouteSpace
@@ -37,9 +37,7 @@ def space_of(state: str, most: int = 2, chosen: Any = None) -> Any:
 def sampler_on(space: Any, *, learned: bool = False) -> DiscreteSampler:
     heads = {"forward": space.actions, "flow": 0} | ({"backward": space.back_actions} if learned else {})
     torch.manual_seed(0)
-    return DiscreteSampler(
-        space, FingerprintPolicy(space, (32, 32), heads), backward="learned" if learned else "uniform"
-    )
+    return DiscreteSampler(space, ReactionPolicy(space, (32, 32), heads), backward="learned" if learned else "uniform")
 
 
 @pytest.mark.parametrize("state", ["route", "molecule"])

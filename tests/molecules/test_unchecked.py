@@ -17,7 +17,7 @@ from equipoise.discrete.sampler import DiscreteSampler
 from equipoise.molecules.chemistry import chemistry
 from equipoise.molecules.evaluation import backward_reach
 from equipoise.molecules.graph import MoleculeSpace
-from equipoise.molecules.policy import FingerprintPolicy
+from equipoise.molecules.policy import ReactionPolicy
 from equipoise.molecules.reactions import Reactions
 from equipoise.recipes import Molecules, train
 from equipoise.recipes.tasks import task
@@ -38,10 +38,10 @@ def space_of(*, exact: bool) -> MoleculeSpace:
 
 def sampler_on(space: MoleculeSpace, *, learned: bool = False) -> DiscreteSampler:
     torch.manual_seed(0)
-    ahead = FingerprintPolicy(space, (16,), {"forward": space.actions})
+    ahead = ReactionPolicy(space, (16,), {"forward": space.actions})
     if not learned:
         return DiscreteSampler(space, ahead)
-    back = FingerprintPolicy(space, (16,), {"backward": space.back_actions})
+    back = ReactionPolicy(space, (16,), {"backward": space.back_actions})
     return DiscreteSampler(space, Separate(space, ahead, back), backward="learned")
 
 

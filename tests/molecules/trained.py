@@ -9,7 +9,7 @@ from torch import nn
 
 from equipoise.molecules.chemistry import Chemistry
 from equipoise.molecules.listing import ListedMolecules, ListedRoutes
-from equipoise.molecules.policy import FingerprintPolicy
+from equipoise.molecules.policy import ReactionPolicy
 from equipoise.molecules.reactions import Reactions
 from equipoise.molecules.rewards import MoleculeReward, qed
 from equipoise.recipes.discrete import DiscreteRun, build
@@ -27,6 +27,6 @@ def run_on(chemistry: Chemistry | None = None, *, state: str = "molecule", **set
     config = Molecules(reactions=2, **given).resolved()
 
     def policy(heads: Mapping[str, int], condition: int) -> nn.Module:
-        return FingerprintPolicy(space, config.hidden, heads, condition=condition)
+        return ReactionPolicy(space, config.hidden, heads, condition=condition)
 
     return build(config, space, MoleculeReward(qed), show=show_molecules, policy=policy)

@@ -1,26 +1,28 @@
-"""The policy of molecules made by reactions: a network of fingerprints, whose logits are products with embeddings.
+"""The policy of molecules made by reactions: a network whose logits are products with embeddings.
 
-A state is its molecule's fingerprint, the kind of state, the reactions so far, the slot and the block chosen, and the
-condition where there is one. A block's logit is the product of the state's vector with the block's: a line of the
-block's fingerprint plus a vector of its own, so that blocks that look alike are learned together. Where several
-products are possible each is embedded by its fingerprint too. States that have no choice are not evaluated.
+A state is its molecule, by its fingerprint or by a graph transformer, the kind of state, the reactions so far, the slot
+and the block chosen, and the condition where there is one. A block's logit is the product of the state's vector with
+the block's: a line of the block's fingerprint plus a vector of its own, so that blocks that look alike are learned
+together. Where several products are possible each is embedded by its fingerprint too. States that have no
+choice are not evaluated.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from equipoise.molecules.attention import GraphTransformer
 from equipoise.molecules.reactions import Parent
 from equipoise.molecules.space import BITS, BLOCK, ENDED, MOLECULE, SLOT, START, View
 
 
-class FingerprintPolicy(nn.Module):
+class ReactionPolicy(nn.Module):
     """Heads "forward", "flow" and "backward" over a space of molecules, as asked for.
 
     Args:
@@ -29,13 +31,14 @@ class FingerprintPolicy(nn.Module):
         heads: names, with their widths as elsewhere; "flow" is a scalar.
         width: of the vectors whose products are logits.
         condition: features of the condition, 0 where there is none.
+        graph: whether a graph transformer reads the molecule of a state, in place of its fingerprint.
 
     Raises:
         ValueError: no hidden layer.
 
     Source: block embeddings by fingerprint, Cretu et al. 2024, "SynFlowNet", arXiv:2405.01155.
 
-    Use it where molecules are small and steps must be cheap; a graph transformer sees what a fingerprint hides.
+    A fingerprint is cheap; a graph transformer sees what it hides, at several times the cost.
     """
 
     on_states = True
@@ -48,12 +51,17 @@ class FingerprintPolicy(nn.Module):
         *,
         width: int = 64,
         condition: int = 0,
+        graph: bool = False,
     ) -> None:
         super().__init__()
         if not hidden or min(hidden) < 1:
             raise ValueError(f"hidden layers {hidden}: give at least one positive width, for example (256, 256)")
         self.space, self.heads, self.width = space, dict(heads), width
-        self.molecule = _Bits(hidden[0])
+        self.molecule: nn.Module
+        if graph:
+            self.molecule = GraphTransformer(space.reactions.mol, hidden[0])
+        else:
+            self.molecule = _Fingerprints(space.bits, hidden[0])
         self.kind, self.count = nn.Embedding(5, hidden[0]), nn.Embedding(space.most + 1, hidden[0])
         self.slot = nn.Embedding(space.slots, hidden[0])
         self.condition = nn.Linear(condition, hidden[0]) if condition else None
@@ -103,8 +111,7 @@ class FingerprintPolicy(nn.Module):
 
     def _vectors(self, seen: View, rows: Tensor, condition: Tensor | None) -> Tensor:
         smiles = [seen.smiles[row] for row in rows.tolist()]
-        entered = self.molecule([self.space.bits(text) if text else _NONE for text in smiles])
-        entered = entered + self.kind(seen.kind[rows]) + self.count(seen.reactions[rows])
+        entered = self.molecule(smiles) + self.kind(seen.kind[rows]) + self.count(seen.reactions[rows])
         chosen = seen.slot[rows] >= 0
         if chosen.any():
             entered = entered.index_add(0, chosen.nonzero()[:, 0], self.slot(seen.slot[rows][chosen]))
@@ -187,6 +194,18 @@ class _Bits(nn.Module):
     def joined(self, bits: Tensor, first: Tensor) -> Tensor:
         """Of all bits after one another, and where each row's begin."""
         return functional.embedding_bag(bits, self.weight, first, mode="sum") + self.bias
+
+
+class _Fingerprints(nn.Module):
+    """The same, of molecules; "" has no bits."""
+
+    def __init__(self, bits: Callable[[str], Tensor], width: int) -> None:
+        super().__init__()
+        self.bits, self.line = bits, _Bits(width)
+
+    def forward(self, smiles: Sequence[str]) -> Tensor:
+        """(n, width)."""
+        return self.line([self.bits(text) if text else _NONE for text in smiles])
 
 
 _NONE = torch.zeros(0, dtype=torch.int64)

@@ -20,7 +20,7 @@ from equipoise.molecules.chemistry import Chemistry, cache_folder, read_chemistr
 from equipoise.molecules.evaluation import molecule_figures
 from equipoise.molecules.found import Found
 from equipoise.molecules.graph import MoleculeSpace
-from equipoise.molecules.policy import FingerprintPolicy
+from equipoise.molecules.policy import ReactionPolicy
 from equipoise.molecules.reactions import Reactions
 from equipoise.molecules.rewards import MoleculeReward, of_smiles, score
 from equipoise.molecules.routes import RouteSpace
@@ -96,7 +96,8 @@ def molecules(config: Molecules, reward: Callable[..., Tensor] | None = None) ->
         space = MoleculeSpace(reactions, most=config.reactions, exact=config.parents == "exact")
 
     def policy(heads: Mapping[str, int], condition: int) -> nn.Module:
-        return FingerprintPolicy(space, config.hidden, heads, condition=condition)
+        graph = config.network == "transformer"
+        return ReactionPolicy(space, config.hidden, heads, condition=condition, graph=graph)
 
     def asked(judge: Any) -> dict[str, float]:
         return molecule_figures(judge.sampler, chosen) if isinstance(judge, SampledJudge) else {}

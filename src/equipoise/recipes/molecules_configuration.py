@@ -59,7 +59,9 @@ class Molecules(Discrete):
             raise ValueError(
                 f"reactions {self.reactions}, most_atoms {self.most_atoms}: 1 to 8, and 2 to 120, were expected"
             )
-        if self.network != "mlp":
-            raise ValueError(f"network is {self.network}: molecules have an mlp of their fingerprints alone")
+        if self.network == "relative_edges":
+            raise ValueError(
+                "network is relative_edges: molecules have an mlp of fingerprints or a (graph) transformer"
+            )
         if self.backward == "maximum_entropy":
             raise ValueError("--backward maximum_entropy counts the paths to every state, and these cannot be listed")
