@@ -26,7 +26,7 @@ import numpy
 from workloads import REGIMES, Workload, changed
 
 Step = Callable[[], tuple[float, Any]]
-"""One call: samples, updates the parameters, returns (mean loss, lengths of the trajectories as an array of integers)."""
+"""One call: samples, updates the parameters, returns (mean loss, the trajectories' lengths as an array of integers)."""
 
 FEWEST_CALLS = 3
 CHECKED_STEPS = 25

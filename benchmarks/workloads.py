@@ -1,7 +1,7 @@
 """The numbers of every workload of the speed benchmark. Standard library alone: every library's interpreter reads it.
 
-"The same work" is, for every library: the same space of objects and the same law of trajectory lengths; a network of the
-same widths; `batch` trajectories drawn on-policy by the policy as it is; trajectory balance with a learned log Z on all
+"The same work" is, for every library: the same space of objects and the same law of trajectory lengths; a network of
+the same widths; `batch` trajectories drawn on-policy by the policy as it is; trajectory balance with a learned log Z on all
 of them, with gradients through every step; one Adam step on all parameters, log Z at a rate of its own; float32, one
 thread of one core. No clipping of gradients, no exploration, no metrics, no logging, no evaluation, in any library.
 
@@ -41,7 +41,7 @@ class Hypergrid:
 class Bits:
     """(b) Bit sequences in words, put at any position: a bidirectional transformer, a uniform backward policy.
 
-    (b') is the same sequences from left to right, with a causal transformer of the same size that caches while it draws.
+    (b') is the same sequences from left to right, by a causal transformer of the same size that caches while it draws.
     """
 
     bits: int = 120

@@ -48,6 +48,11 @@ def policy(work: Hypergrid, key: Any) -> Shared:
     return Shared(network, actions)
 
 
+def _last(model: Shared) -> tuple[Any, Any]:
+    out = model.network.layers[-1]
+    return out.weight, out.bias
+
+
 def build(work: Hypergrid, options: argparse.Namespace) -> Built:
     """The environment and a policy whose forward output is 0 but for the exit's bias."""
     env = grid(work)
@@ -55,9 +60,7 @@ def build(work: Hypergrid, options: argparse.Namespace) -> Built:
     out, exit_action = model.network.layers[-1], work.dimensions
     weight = out.weight.at[: model.actions].set(0.0)
     bias = out.bias.at[: model.actions].set(0.0).at[exit_action].set(jnp.float32(work.exit_bias))
-    model = eqx.tree_at(
-        lambda tree: (tree.network.layers[-1].weight, tree.network.layers[-1].bias), model, (weight, bias)
-    )
+    model = eqx.tree_at(_last, model, (weight, bias))
     return built(env, env.init(jax.random.key(1)), model, work, options)
 
 

@@ -1,9 +1,9 @@
 """What the gfnx workers share: trajectory balance over gfnx's rollouts, compiled whole, as the benchmark times it.
 
-gfnx has environments, rollouts and log-probabilities of trajectories; its training loops are scripts that are not part of
-the package. This one keeps what those do in a step (a rollout that keeps no gradients, one pass over all its states, the
-squared residual, Adam with a rate of log Z's own) and leaves out their metrics and logging, which favours it. Steps are
-run `STEPS_PER_CALL` at a time inside one compiled program, so that no call from Python stands between them.
+gfnx has environments, rollouts and log-probabilities of trajectories; its training loops are scripts that are not part
+of the package. This one keeps what those do in a step (a rollout that keeps no gradients, one pass over all its states,
+the squared residual, Adam with a rate of log Z's own) and leaves out their metrics and logging, which favours it. Steps
+are run `STEPS_PER_CALL` at a time inside one compiled program, so that no call from Python stands between them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
-"""Read when the first array is made, after all imports."""
-
 import equinox as eqx
 import gfnx
 import jax
@@ -29,6 +26,9 @@ import optax
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from measure import Built, arguments
+
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+"""Read when the first array is made, after all imports."""
 
 VARIANTS = ("compiled",)
 STEPS_PER_CALL = 10

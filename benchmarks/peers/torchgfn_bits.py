@@ -2,8 +2,8 @@
 
     python benchmarks/peers/torchgfn_bits.py --steps 20
 
-torchgfn brings the environment; its transformer is causal, so the bidirectional one is PyTorch's own encoder. Its exit is
-an action of its own, taken once all positions are filled: a trajectory has one step more than positions.
+torchgfn brings the environment; its transformer is causal, so the bidirectional one is PyTorch's own encoder. Its exit
+is an action of its own, taken once all positions are filled: a trajectory has one step more than positions.
 """
 
 from __future__ import annotations

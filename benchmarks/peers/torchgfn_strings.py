@@ -2,9 +2,9 @@
 
     python benchmarks/peers/torchgfn_strings.py --steps 200
 
-torchgfn has no environment of letters: its bit sequences in words of two bits are one of 4 letters, given another reward.
-The exit is an action of its own, so that a trajectory has one step more than letters. States are one-hot, as in the other
-libraries; torchgfn's own bit-sequence example feeds the words' numbers.
+torchgfn has no environment of letters: its bit sequences in words of two bits are such letters, given another reward.
+The exit is an action of its own, so that a trajectory has one step more than letters. States are one-hot, as in the
+other libraries; torchgfn's own bit-sequence example feeds the words' numbers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the workers of Equipoise share: a configuration in a variant, and its training step as the benchmark times it."""
+"""What the workers of Equipoise share: a configuration in a variant, and its training step as it is timed."""
 
 from __future__ import annotations
 
