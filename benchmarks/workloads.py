@@ -1,9 +1,9 @@
 """The numbers of every workload of the speed benchmark. Standard library alone: every library's interpreter reads it.
 
 "The same work" is, for every library: the same space of objects and the same law of trajectory lengths; a network of
-the same widths; `batch` trajectories drawn on-policy by the policy as it is; trajectory balance with a learned log Z on all
-of them, with gradients through every step; one Adam step on all parameters, log Z at a rate of its own; float32, one
-thread of one core. No clipping of gradients, no exploration, no metrics, no logging, no evaluation, in any library.
+the same widths; `batch` trajectories drawn on-policy by the policy as it is; trajectory balance with a learned log Z on
+all of them, with gradients through every step; one Adam step on all parameters, log Z at a rate of its own; float32,
+one thread of one core. No clipping of gradients, no exploration, no metrics, no logging, no evaluation, in any library.
 
 What may differ, and does: the activation (leaky ReLU here, ReLU there), where a transformer's norms are and how places
 are encoded, random numbers, and how many rows are computed on (padded or not): that is what is measured.
