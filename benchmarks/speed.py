@@ -7,9 +7,9 @@
 
 What the regimes are, and what "the same work" means, is in `benchmarks/workloads.py`. Every run is a fresh process on
 one core and one thread. The libraries take turns, and the order is swapped at every repeat, so that a machine that
-slows down does so for all. The figure compared is the process's own CPU time per training step; ratios are taken within a
-repeat. Differences under 15 % are called ties. The share of the matmul floor (`benchmarks/floor.py`) stands beside each
-row of ours. Scaling with batch, size and length is `benchmarks/scaling.py`, seconds to a given quality
+slows down does so for all. The figure compared is the process's own CPU time per training step; ratios are taken within
+a repeat. Differences under 15 % are called ties. The share of the matmul floor (`benchmarks/floor.py`) stands beside
+each row of ours. Scaling with batch, size and length is `benchmarks/scaling.py`, seconds to a given quality
 `benchmarks/time_to_quality.py`, and everything that is not a training step `benchmarks/beyond_steps.py`.
 """
 

@@ -106,6 +106,19 @@ class Finetuning:
     """The nine: both coordinates and the weight."""
 
 
+@dataclass(frozen=True)
+class Language:
+    """Responses of a small language model: of `prompts` rows, 8 to a prompt where it is trained."""
+
+    letters: int = 400
+    width: int = 128
+    layers: int = 3
+    prompts: int = 32
+    prompt: int = 16
+    response: int = 64
+    learning_rate: float = 1e-4
+
+
 Workload = Hypergrid | Bits | Strings | Finetuning
 Some = TypeVar("Some", Hypergrid, Bits, Strings, Finetuning)
 
