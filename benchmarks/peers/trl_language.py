@@ -3,8 +3,8 @@
     python benchmarks/workers/equipoise_language.py --export DIR
     python benchmarks/peers/trl_language.py --model DIR
 
-The same work as a step of TBA: 32 responses to 4 prompts, a reference model's log-probabilities (its beta is not 0), one update
-with Adam, nothing logged or saved. TRL generates by transformers' `generate`.
+The same work as a step of TBA: 32 responses to 4 prompts, a reference model's log-probabilities (its beta is not 0),
+one update with Adam, nothing logged or saved. TRL generates by transformers' `generate`.
 """
 
 from __future__ import annotations
