@@ -41,7 +41,7 @@ def exact(repeats: int) -> list[Record]:
     found = []
     for name, config in zip(SPACES, configs, strict=True):
         try:
-            made = task(task_of(config)).build(config)
+            made: Any = task(task_of(config)).build(config)
         except ValueError as error:  # the data are not there
             found.append({"space": name, "not_available": str(error)})
             continue

@@ -186,9 +186,9 @@ def run_worker(
     workload: Any = changed(REGIMES[options.regime].workload, options.settings)  # type: ignore[type-var]
     try:
         built = build(workload, options)
+        result = measure(built, workload, options, library=library, version=version, check=not options.unchecked)
     except NotAvailable as reason:
         line = {"library": library, "version": version, "variant": options.variant, "regime": options.regime}
         print(json.dumps(line | {"not_available": str(reason)}), flush=True)
         return
-    result = measure(built, workload, options, library=library, version=version, check=not options.unchecked)
     print(json.dumps(asdict(result)), flush=True)

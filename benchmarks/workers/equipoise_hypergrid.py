@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,7 +36,7 @@ def build(work: Hypergrid, options: argparse.Namespace) -> Built:
         seed=options.seed,
     )
     made = hypergrid(in_variant(config, options.variant))
-    out = made.sampler.policy.out
+    out: Any = made.sampler.policy.out
     with torch.no_grad():
         for parameter in (out.weight, out.bias):
             parameter[: work.dimensions + 1] = 0.0

@@ -90,7 +90,7 @@ def train() -> Callable[[], int]:
     sampler = LanguageModel(model, stops=(tokenizer.eos_token_id,), most=WORK.response)
     listed = Prompts(tokenizer, [Problem(text, "", "") for text in prompts()], responses=8)
     reward = TextReward(lambda response: len(set(response)) / WORK.response, tokenizer)
-    counted = Counted(Rollouts(sampler, reward, conditions=listed))
+    counted: Any = Counted(Rollouts(sampler, reward, conditions=listed))
     log_z = partition.estimator("group_mean", divergence("reverse_kl"))
     term = balance("tba", "rollouts", sampler, RESIDUALS["relative"], divergence("reverse_kl"), log_z)
     run = Run(

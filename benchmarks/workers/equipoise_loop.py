@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -57,18 +58,24 @@ def built(run: Any, work: Any, settings: str) -> Built:
 
     rates = {"policy": work.learning_rate, "log_z": work.log_z_learning_rate}
     lengths: list[Tensor] = []
-    loop = Loop(
-        replace(
-            run,
-            clip=None,
-            learning_rate={name: lambda step, name=name: rates[name] for name in rates},
-            sources={name: Watched(source, lengths) for name, source in run.sources.items()},
-        )
+    changed = replace(
+        run,
+        clip=None,
+        learning_rate={name: lambda step, name=name: rates[name] for name in rates},
+        sources={name: Watched(source, lengths) for name, source in run.sources.items()},
     )
+    warnings.filterwarnings("error", message="--compile", category=RuntimeWarning)  # it would go on in eager
+    try:
+        loop = Loop(changed)
+    except RuntimeWarning as reason:
+        raise NotAvailable(str(reason)) from reason
 
     def step() -> tuple[float, numpy.ndarray]:
         lengths.clear()
-        loss = float(loop.advance()["loss"])
+        try:
+            loss = float(loop.advance()["loss"])
+        except RuntimeWarning as reason:
+            raise NotAvailable(str(reason)) from reason
         return loss, lengths[0].cpu().numpy()
 
     def set_learning_rates(policy: float, log_z: float) -> None:

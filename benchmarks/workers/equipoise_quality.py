@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def main() -> None:
         return
     from equipoise.training.loop import Loop
 
+    warnings.filterwarnings("error", message="--compile", category=RuntimeWarning)  # it would go on in eager
     loop = Loop(built.run)
 
     def advance(steps: int) -> None:
