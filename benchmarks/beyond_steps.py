@@ -4,9 +4,11 @@
     python benchmarks/beyond_steps.py --environments DIR --json beyond.json     # with TRL's step, from DIR/trl
 
 `exact` judges an untrained sampler on every object of a listed space, first (the space is listed then) and again;
-`replay` inserts into a full store of 10^6 trajectories and draws from it (`benchmarks/replay.py`, which has the whole
-table); `language` counts tokens a second of sampling against transformers' `generate`, and of a training step against
-TRL's. The diffusion step is a regime of `benchmarks/speed.py`. Process CPU time, one thread, one core.
+`compilation` runs the first 30 compiled steps of a regime with an empty cache folder and again with what that left in
+it, less what 30 later steps take; `replay` inserts into a full store of 10^6 trajectories and draws from it
+(`benchmarks/replay.py`, which has the whole table); `language` counts tokens a second of sampling against
+transformers' `generate`, and of a training step against TRL's. The diffusion step is a regime of
+`benchmarks/speed.py`. Process CPU time, one thread, one core.
 """
 
 from __future__ import annotations
@@ -23,8 +25,11 @@ from typing import Any
 
 from pairing import OWN, ROOT, Contender, Record, facts, load_average, make_environment, worker_line
 from speed_table import aligned, spread
+from workloads import REGIMES
 
-PARTS = ("exact", "replay", "language")
+PARTS = ("exact", "compilation", "replay", "language")
+COMPILED = ("short", "long", "append", "left_to_right", "any_position")
+WARM_STEPS = 30
 SPACES = ("hypergrid 8^4", "hypergrid 64^2", "qm9_strings, append", "qm9_strings, prepend_append")
 STORED = 1_000_000
 
@@ -53,6 +58,25 @@ def exact(repeats: int) -> list[Record]:
         graph = made.judge.graph
         sizes = {"objects": len(graph.terminal), "states": graph.inner}
         found.append({"space": name, **sizes, "first_s": times[0], "again_s": statistics.median(times[1:])})
+    return found
+
+
+def compilation(core: int | None) -> list[Record]:
+    """Seconds that compiling adds to the first steps, cold and from the cache, of each regime that has a compiled path."""
+    own, found = Contender(OWN, sys.executable, "compiled"), []
+    for regime in COMPILED:
+        words = ["--regime", regime, "--warmup", str(WARM_STEPS), "--steps", "20", "--seconds", "3"]
+        with tempfile.TemporaryDirectory() as folder:
+            given = [*words, "--variant", "compiled"]
+            lines = [
+                worker_line(own, REGIMES[regime].task, given, core, {"TORCHINDUCTOR_CACHE_DIR": folder})
+                for _ in range(2)
+            ]
+        if "not_available" in lines[0]:
+            found.append({"regime": regime, "not_available": lines[0]["not_available"]})
+            continue
+        spent = [line["warmup_cpu_s"] - WARM_STEPS * line["cpu_ms_median"] / 1e3 for line in lines]
+        found.append({"regime": regime, "cold_s": spent[0], "cached_s": spent[1]})
     return found
 
 
@@ -92,6 +116,9 @@ def shown(found: dict[str, Any]) -> str:
     for row in found.get("exact", []):
         figures = row.get("not_available") or f"{row['first_s']:.2f} s first, {row['again_s']:.2f} s again"
         lines.append(("exact evaluation", f"{row['space']}, {row.get('objects', '?')} objects", figures))
+    for row in found.get("compilation", []):
+        figures = row.get("not_available") or f"{row['cold_s']:.1f} CPU s cold, {row['cached_s']:.1f} from the cache"
+        lines.append(("compilation", row["regime"], figures))
     for row in found.get("replay", []):
         figures = f"{row['insert_us']:.0f} us insert, {row['sample_us']:.0f} us draw"
         lines.append((f"replay of {row['stored']}", f"batch of {row['batch']}", figures))
@@ -120,6 +147,8 @@ def main() -> None:
     found: dict[str, Any] = {"machine": facts(options.core)}
     if "exact" in parts:
         found["exact"] = exact(options.repeats)
+    if "compilation" in parts:
+        found["compilation"] = compilation(options.core)
     if "replay" in parts:
         found["replay"] = replay(options.repeats)
     if "language" in parts:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,9 +117,19 @@ def run_worker(contender: Contender, task: str, options: Sequence[str], core: in
     return {**record, "label": contender.label, "load_before": load}
 
 
-def worker_line(contender: Contender, task: str, options: Sequence[str], core: int | None) -> Record:
-    """Runs a worker in a fresh process on one core and one thread; the last line that it prints, read as JSON."""
+def worker_line(
+    contender: Contender,
+    task: str,
+    options: Sequence[str],
+    core: int | None,
+    variables: Mapping[str, str] | None = None,
+) -> Record:
+    """Runs a worker in a fresh process on one core and one thread; the last line that it prints, read as JSON.
+
+    `variables` are added to the process's environment.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= variables or {}
     environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     if contender.library == OWN:
         environment["PYTHONPATH"] = str(ROOT / "src")

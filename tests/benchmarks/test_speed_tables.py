@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import beyond_steps
 import floor
+import gpu
 import pairing
 import profiling
 import pytest
@@ -150,3 +152,43 @@ def test_workers_of_ours_give_steps_that_train() -> None:
     work = Strings(length=3, hidden=8)
     result = measure.measure(worker.build(work, options), work, options, library="equipoise", version="1")
     assert result.trains and result.length_mean == 3 and result.cpu_ms > 0 and result.peak_mb > 0
+
+
+def test_the_gpu_script_says_what_it_needs_and_ends_with_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit) as ended:
+        gpu.main([])
+    said = capsys.readouterr()
+    assert ended.value.code == 1 and said.out == ""
+    assert said.err.count("\n") == 1 and "needs an NVIDIA GPU" in said.err
+
+
+def test_the_gpu_script_begins_with_the_smallest_batches_and_shows_what_failed() -> None:
+    every = list(gpu.cases((16, 256)))
+    assert [batch for *_, batch in every] == sorted(batch for *_, batch in every)
+    assert ("long", "compiled", 256) in every
+    failed = {"regime": "long", "variant": "eager", "batch": 16, "said": "failed: no memory"}
+    assert "failed: no memory" in gpu.table([failed])
+
+
+def test_random_numbers_of_a_cpu_generator_are_drawn_there() -> None:
+    import torch
+
+    with gpu.DrawnOnTheCPU("meta"):
+        drawn = torch.rand((2, 3), generator=torch.Generator().manual_seed(0))
+    assert drawn.device.type == "meta" and drawn.shape == (2, 3)
+
+
+def test_what_is_beyond_steps_is_shown_part_by_part() -> None:
+    found = {
+        "exact": [{"space": "hypergrid 8^4", "objects": 4096, "first_s": 0.5, "again_s": 0.25}],
+        "compilation": [{"regime": "long", "not_available": "no option"}],
+        "replay": [{"stored": 10, "batch": 4, "insert_us": 3.0, "sample_us": 4.0}],
+        "language": [{"what": "equipoise sample", "tokens_per_cpu_s": speed_table.spread([100.0, 300.0])}],
+    }
+    lines = beyond_steps.shown(found).splitlines()
+    assert lines[0].endswith("0.50 s first, 0.25 s again")
+    assert lines[3].endswith("200 tokens a CPU second (100-300)")
+    assert len(lines) == 4
