@@ -62,7 +62,7 @@ def exact(repeats: int) -> list[Record]:
 
 
 def compilation(core: int | None) -> list[Record]:
-    """Seconds that compiling adds to the first steps, cold and from the cache, of each regime that has a compiled path."""
+    """Seconds that compiling adds to the first steps, cold and from the cache, of each regime that compiles."""
     own, found = Contender(OWN, sys.executable, "compiled"), []
     for regime in COMPILED:
         words = ["--regime", regime, "--warmup", str(WARM_STEPS), "--steps", "20", "--seconds", "3"]
