@@ -35,9 +35,7 @@ def build(work: Strings, options: argparse.Namespace) -> Built:
         hidden=(work.hidden,) * work.hidden_layers, batch=work.batch, backward="uniform", seed=options.seed
     )
     space = AppendStrings(letters=work.letters, length=work.length)
-    made = recipe.build(
-        in_variant(config, options.variant), space, reward, show=lambda objects: list(map(str, objects))
-    )
+    made = recipe.build(in_variant(config, options.variant), space, reward, show=lambda rows: [str(rows)])
     return built(made.run, work, options.variant)
 
 
