@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import trl
 from datasets import Dataset
-from transformers import AutoTokenizer, TrainerCallback
+from transformers import PreTrainedTokenizerFast, TrainerCallback
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -79,7 +79,7 @@ def main() -> None:
             reward_funcs=reward,
             args=config,
             train_dataset=Dataset.from_dict({"prompt": texts}),
-            processing_class=AutoTokenizer.from_pretrained(options.model),
+            processing_class=PreTrainedTokenizerFast.from_pretrained(options.model),
             callbacks=[clock],
         )
         trainer.train()

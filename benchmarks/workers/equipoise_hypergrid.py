@@ -22,9 +22,10 @@ from workloads import Hypergrid
 
 
 def build(work: Hypergrid, options: argparse.Namespace) -> Built:
-    """The task `hypergrid` with the workload's settings."""
+    """The task `hypergrid` with the workload's settings, on grids of any size: nothing is listed here."""
+    from equipoise.discrete.environments import hypergrid
     from equipoise.recipes import configuration
-    from equipoise.recipes.hypergrid import hypergrid
+    from equipoise.recipes import discrete as recipe
 
     config = configuration.Hypergrid(
         dim=work.dimensions,
@@ -35,7 +36,9 @@ def build(work: Hypergrid, options: argparse.Namespace) -> Built:
         backward="learned",
         seed=options.seed,
     )
-    made = hypergrid(in_variant(config, options.variant))
+    grid = hypergrid.Hypergrid(dim=work.dimensions, side=work.side)
+    reward = hypergrid.corners(work.side, *work.rewards)
+    made = recipe.build(in_variant(config, options.variant), grid, reward, show=lambda points: [str(points)])
     out: Any = made.sampler.policy.out
     with torch.no_grad():
         for parameter in (out.weight, out.bias):
