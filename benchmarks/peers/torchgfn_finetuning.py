@@ -16,13 +16,13 @@ It takes gradients through all steps: in the regime `subsampled`, which it does 
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
+import argparse
 import json
 import math
 import sys
 from pathlib import Path
 
+import numpy
 import torch
 from gfn.containers import Trajectories
 from gfn.estimators import PinnedBrownianMotionForward
@@ -30,16 +30,21 @@ from gfn.gflownet import RelativeTrajectoryBalanceGFlowNet
 from gfn.gym.diffusion_sampling import DiffusionSampling
 from gfn.samplers import Sampler
 from gfn.utils.modules import DiffusionPISGradNetForward
-from torch import Tensor, nn
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from measure import FINETUNING, GRADIENTS, Built, arguments, run_worker
+from measure import Built, arguments, run_worker
+from peers.torchgfn_loop import begin, flat, version
+from workloads import Finetuning
+
+WORK = Finetuning()
+VARIANTS = ("fast", "example")
 
 
 def estimator(joint_layers: int) -> PinnedBrownianMotionForward:
     """A policy whose output layer is not 0; sigma is 1 and the time scale, as in the example, the variance."""
-    work = FINETUNING
+    work = WORK
     module = DiffusionPISGradNetForward(
         s_dim=2,
         harmonics_dim=64,
@@ -56,15 +61,13 @@ def estimator(joint_layers: int) -> PinnedBrownianMotionForward:
 
 def environment(debug: bool) -> DiffusionSampling:
     """25 Gaussians as the prior, 9 of them as the posterior."""
-    return DiffusionSampling("gmm25_posterior9", None, num_discretization_steps=FINETUNING.steps, debug=debug)
+    return DiffusionSampling("gmm25_posterior9", None, num_discretization_steps=WORK.steps, debug=debug)
 
 
-def build(regime: str, seed: int, *, variant: str) -> Built:
+def build(work: Finetuning, options: argparse.Namespace) -> Built:
     """Sets up the environment, model and prior, the loss and the optimiser."""
-    torch.manual_seed(seed)
-    example = variant == "example"
-    torch.distributions.Distribution.set_default_validate_args(example)
-    work = FINETUNING
+    example = options.variant == "example"
+    begin(argparse.Namespace(seed=options.seed, plain=example))
     env = environment(debug=example)
     model, prior = (estimator(joint_layers=2 if example else 1) for _ in range(2))
     prior.eval().requires_grad_(False)
@@ -80,7 +83,7 @@ def build(regime: str, seed: int, *, variant: str) -> Built:
         for group, rate in zip(optimiser.param_groups, (policy, log_z), strict=True):
             group["lr"] = rate
 
-    def step() -> tuple[float, Tensor]:
+    def step() -> tuple[float, numpy.ndarray]:
         with torch.set_grad_enabled(example):
             trajectories = sampler.sample_trajectories(
                 env,
@@ -93,13 +96,11 @@ def build(regime: str, seed: int, *, variant: str) -> Built:
         loss = gflownet.loss(env, trajectories, recalculate_all_logprobs=True)
         loss.backward()
         optimiser.step()
-        return loss.item(), trajectories.terminating_idx
+        return loss.item(), trajectories.terminating_idx.numpy()
 
-    trained = [*gflownet.pf.parameters(), *gflownet.logz_parameters()]
     count = sum(parameter.numel() for parameter in gflownet.pf.parameters())
-    return Built(
-        step, set_learning_rates, lambda: trained, f"{variant}; {count} parameters; gradients through all steps"
-    )
+    settings = f"{options.variant}; {count} parameters; gradients through all steps"
+    return Built(step, set_learning_rates, lambda: flat(gflownet), settings, f"torch {torch.__version__}")
 
 
 def compare(file: str) -> dict[str, float]:
@@ -110,7 +111,7 @@ def compare(file: str) -> dict[str, float]:
         weights = {key.removeprefix(f"{name}."): shared[key] for key in shared if key.startswith(f"{name}.")}
         missing, unexpected = one.module.load_state_dict(weights, strict=False)
         assert not unexpected and set(missing) <= {"t_model.pe"}, (missing, unexpected)
-    env, steps, state = environment(debug=False), FINETUNING.steps, shared["state"]
+    env, steps, state = environment(debug=False), WORK.steps, shared["state"]
     n = len(state)
     time = torch.arange(steps).expand(n, steps) / steps
     visited = torch.cat([state, time[..., None]], 2).transpose(0, 1)
@@ -140,16 +141,15 @@ def compare(file: str) -> dict[str, float]:
 
 def main() -> None:
     """Reads the options, measures and prints the JSON line."""
-    parser = arguments("torchgfn, relative trajectory balance of a diffusion: milliseconds per step", GRADIENTS)
-    parser.add_argument("--variant", choices=("fast", "example"), default="fast", help="see the head of this file")
+    parser = arguments(
+        "torchgfn, relative trajectory balance of a diffusion: milliseconds per step", "finetuning", VARIANTS
+    )
     parser.add_argument("--compare", metavar="FILE", help="compare with what Equipoise's worker wrote; time nothing")
     options = parser.parse_args()
     if options.compare:
         print(json.dumps(compare(options.compare)))
-        return
-    version = importlib.metadata.version("torchgfn")
-    build_variant = functools.partial(build, variant=options.variant)
-    run_worker(build_variant, options, library="torchgfn", version=version, workload=FINETUNING)
+    else:
+        run_worker(build, options, library="torchgfn", version=version())
 
 
 if __name__ == "__main__":

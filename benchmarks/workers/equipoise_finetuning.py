@@ -9,6 +9,7 @@ this library says of them are written for the peer's worker to compare.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -18,15 +19,16 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from measure import FINETUNING, GRADIENTS, Built, arguments, run_worker
-from workers.equipoise_hypergrid import version
+from measure import Built, NotAvailable, arguments, run_worker
+from workers.equipoise_loop import VARIANTS, built, version
+from workloads import Finetuning
 
-SUBSAMPLE = 25
+WORK = Finetuning()
 
 
 def log_reward(objects: Tensor) -> Tensor:
     """log of the nine modes' density over that of the 25."""
-    work = FINETUNING
+    work = WORK
     grid = torch.cartesian_prod(torch.tensor(work.spacing), torch.tensor(work.spacing))
     nine = torch.tensor(work.modes)
 
@@ -43,13 +45,13 @@ def network(steps: int, times: Tensor) -> nn.Module:
     from equipoise.diffusion.networks import DriftMLP, StepFeatures
     from equipoise.diffusion.processes import brownian
 
-    drift = DriftMLP(brownian(steps, FINETUNING.variance), 2, FINETUNING.width)
-    drift.time = StepFeatures(times, FINETUNING.width)
-    nn.init.normal_(drift.out.weight, std=FINETUNING.out_std)
+    drift = DriftMLP(brownian(steps, WORK.variance), 2, WORK.width)
+    drift.time = StepFeatures(times, WORK.width)
+    nn.init.normal_(drift.out.weight, std=WORK.out_std)
     return drift
 
 
-def build(regime: str, seed: int) -> Built:
+def build(work: Finetuning, options: argparse.Namespace) -> Built:
     """Sets up the workload: paths with exploration, one scoring, one Adam step of relative trajectory balance."""
     from equipoise.contracts import Behaviour
     from equipoise.diffusion.processes import brownian
@@ -58,39 +60,30 @@ def build(regime: str, seed: int) -> Built:
     from equipoise.objectives.partition import Learned
     from equipoise.sampling.rollouts import Rollouts
     from equipoise.training.balance import RESIDUALS, balance
-    from equipoise.training.loop import Loop, Run
+    from equipoise.training.loop import Run
 
-    torch.manual_seed(seed)
-    work = FINETUNING
+    if options.variant != "eager":
+        raise NotAvailable("diffusion tasks have no option 'compile'")
+    torch.set_num_threads(1)
+    torch.manual_seed(options.seed)
     process, times = brownian(work.steps, work.variance), torch.arange(work.steps) / work.steps
     prior = DiffusionSampler(process, network(work.steps, times), (2,)).frozen()
-    subsample = SUBSAMPLE if regime == "subsampled" else None
-    sampler = DiffusionSampler(process, network(work.steps, times), (2,), prior=prior, subsample=subsample)
+    sampler = DiffusionSampler(process, network(work.steps, times), (2,), prior=prior, subsample=work.subsample)
     log_z = Learned()
-    rates = {"policy": work.learning_rate, "log_z": work.log_z_learning_rate}
     rollouts = Rollouts(
         sampler, lambda objects, context: log_reward(objects), behaviour=lambda at: Behaviour(noise=work.exploration)
     )
-    loop = Loop(
-        Run(
-            modules={"policy": sampler.network, "log_z": log_z},
-            learning_rate={name: lambda step, name=name: rates[name] for name in rates},
-            terms=(balance("rtb", "rollouts", sampler, RESIDUALS["relative"], divergence("reverse_kl"), log_z),),
-            sources={"rollouts": rollouts},
-            batch={"rollouts": work.batch},
-            steps=1,
-            seed=seed,
-        )
+    run = Run(
+        modules={"policy": sampler.network, "log_z": log_z},
+        learning_rate={name: lambda step: 0.0 for name in ("policy", "log_z")},
+        terms=(balance("rtb", "rollouts", sampler, RESIDUALS["relative"], divergence("reverse_kl"), log_z),),
+        sources={"rollouts": rollouts},
+        batch={"rollouts": work.batch},
+        steps=1,
+        seed=options.seed,
     )
-    lengths = torch.full((work.batch,), work.steps)
-
-    def set_learning_rates(policy: float, log_z: float) -> None:
-        rates.update(policy=policy, log_z=log_z)
-
-    parameters = [parameter for module in loop.run.modules.values() for parameter in module.parameters()]
     count = sum(parameter.numel() for parameter in sampler.network.parameters())
-    settings = f"eager; {count} parameters; gradients through {subsample or work.steps} steps; finite checks on"
-    return Built(lambda: (float(loop.advance()["loss"]), lengths), set_learning_rates, lambda: parameters, settings)
+    return built(run, work, f"eager; {count} parameters; gradients through {work.subsample or work.steps} steps")
 
 
 def export(file: str) -> None:
@@ -103,7 +96,7 @@ def export(file: str) -> None:
     from equipoise.diffusion.sampler import DiffusionSampler
 
     torch.manual_seed(0)
-    work, steps = FINETUNING, FINETUNING.steps - 1
+    work, steps = WORK, WORK.steps - 1
     dt = 1 / work.steps
     process, times = brownian(steps, work.variance, time=steps * dt), torch.arange(steps) * dt
     prior = DiffusionSampler(process, network(steps, times), (2,)).frozen()
@@ -140,13 +133,15 @@ def _as_the_peer_has_it(drift: nn.Module) -> dict[str, Tensor]:
 
 def main() -> None:
     """Reads the options, measures and prints the JSON line."""
-    parser = arguments("Equipoise, relative trajectory balance of a diffusion: milliseconds per step", GRADIENTS)
+    parser = arguments(
+        "Equipoise, relative trajectory balance of a diffusion: milliseconds per step", "finetuning", VARIANTS
+    )
     parser.add_argument("--export", metavar="FILE", help="write what the peer's worker compares; time nothing")
     options = parser.parse_args()
     if options.export:
         export(options.export)
     else:
-        run_worker(build, options, library="equipoise", version=version(), workload=FINETUNING)
+        run_worker(build, options, library="equipoise", version=version())
 
 
 if __name__ == "__main__":
