@@ -58,6 +58,7 @@ class AutoregressiveSampler(DiscreteSampler):
     """
 
     policy: CausalTransformer
+    compiles = False
 
     def __init__(
         self, environment: Appending, policy: CausalTransformer, *, prior: Uniform | None = None, flows: bool = False

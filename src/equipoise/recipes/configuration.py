@@ -211,6 +211,8 @@ class Discrete(Refinements, Powered):
     """backward policy: fixed, or learned with the residual, or by the likelihood of its paths"""
     hidden: tuple[int, ...] = (256, 256)
     """widths of the network's hidden layers"""
+    compile: bool = False
+    """compile rollouts and training: costs seconds at the start, the same results to rounding"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
