@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 OPTIONS: dict[str, Any] = {
     "cpp_wrapper": True,  # 5 to 25 % less than calling kernels from Python
@@ -180,17 +180,13 @@ class Compiler:
         module: nn.Module | None,
         inputs: tuple[Tensor, ...],
     ) -> Callable[..., tuple[Tensor, ...]]:
-        # Imported here: who does not compile does not pay for it.
-        from torch.fx.experimental.proxy_tensor import make_fx
-
+        function = function if module is None else self.flat.bound(module, function)
         try:
-            graph = make_fx(function if module is None else self.flat.bound(module, function))(*_apart(inputs))
+            graph = traced(function, inputs)
         except Exception as error:
             raise self.refuse(what, key, error) from error
         try:
-            made: Callable[..., tuple[Tensor, ...]] = torch.compile(
-                graph, fullgraph=True, dynamic=False, options=OPTIONS
-            )
+            made = lowered(graph, inputs)
             outputs = made(*_apart(inputs))
             if torch.is_grad_enabled():  # the gradient is compiled on its first call, which is better here than later
                 total = sum((value.sum() for value in outputs if value.requires_grad), torch.zeros(()))
@@ -199,6 +195,33 @@ class Compiler:
             self._broken = True
             raise self.refuse("training", key, error) from error
         return made
+
+
+# What follows imports at use: who does not compile does not pay for it.
+
+
+def traced(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> fx.GraphModule:
+    """The tensor operations of a function, called once on copies of its inputs."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    graph = make_fx(function)(*_apart(inputs))
+    for node in graph.graph.nodes:  # values of the trace belong to a mode of their own, which the compiler's is not
+        node.meta.pop("val", None)
+        node.meta.pop("tensor_meta", None)
+    return graph
+
+
+def lowered(graph: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, ...]]:
+    """The compiled graph, called as it is: the guards of `torch.compile` cost a tenth of a millisecond a call."""
+    from torch._guards import TracingContext, tracing
+    from torch._inductor.compile_fx import compile_fx
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    with tracing(TracingContext(mode)):
+        made: Any = compile_fx(graph, _apart(inputs), config_patches=OPTIONS)
+    return made
 
 
 def _apart(inputs: tuple[Tensor, ...]) -> list[Tensor]:

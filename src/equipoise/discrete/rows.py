@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -64,19 +62,29 @@ class Bucket(Packed):
 
     Args:
         tensors: of `bucket`.
-        n: trajectories.
-        horizon: the most steps of one.
     """
 
-    def __init__(self, tensors: tuple[Tensor, ...], n: int, horizon: int) -> None:
-        self.state, self.child, self.action, self.slot, self.last, self.end, *conditions = tensors
-        self.n, self.horizon = n, horizon
-        self.lane = (self.slot // horizon).clamp(max=n - 1)
+    def __init__(self, tensors: tuple[Tensor, ...]) -> None:
+        states, actions, length, slot, *conditions = tensors
+        self.n, self.horizon = actions.shape
+        width = states.shape[2]
+        # Rows beyond the valid ones are copies of the first, whose values are laid beyond all slots.
+        self.slot = slot
+        row = torch.where(slot < self.n * self.horizon, slot, 0)
+        self.lane = row // self.horizon
+        flat, before = states.reshape(-1, width), row + self.lane  # a trajectory has one more state than steps
+        self.state, self.child = flat.index_select(0, before), flat.index_select(0, before + 1)
+        self.action = actions.reshape(-1).index_select(0, row)
+        self.last = row - self.lane * self.horizon + 1 == length[self.lane]
+        self.end = flat.index_select(0, torch.arange(self.n) * (self.horizon + 1) + length)
+        self.mask = torch.arange(self.horizon) < length[:, None]
         self.conditions = conditions[0] if conditions else None
         self.condition = None if self.conditions is None else self.conditions[self.lane]
 
     def scatter(self, values: Tensor) -> Tensor:
         """(n, horizon): one value a row, 0 where there is no step."""
+        if len(values) == self.n * self.horizon:
+            return values.view(self.n, self.horizon)
         laid = values.new_zeros(self.n * self.horizon + 1).index_put((self.slot,), values)
         return laid[:-1].view(self.n, self.horizon)
 
@@ -85,46 +93,36 @@ class Bucket(Packed):
         return self.end
 
 
-def bucket(
-    trajectories: Trajectories, conditions: Tensor | None, horizon: int, size: Callable[[int], int]
-) -> tuple[Tensor, ...]:
-    """The tensors of a `Bucket`: state, child, action, slot, last, end and, where there are any, conditions.
+def bucket(trajectories: Trajectories, conditions: Tensor | None, horizon: int, size: int) -> tuple[Tensor, ...]:
+    """The tensors of a `Bucket`: states, actions, length, slots of the rows and, where there are any, conditions.
 
     Args:
         trajectories: with `state` and `action` in their path.
         conditions: (n, features), or None.
         horizon: the most steps of a trajectory.
-        size: rows -> rows of the bucket, at least as many.
+        size: rows of the bucket, at least as many as there are valid ones.
     """
-    states, steps, length = trajectories.path["state"], trajectories.steps, trajectories.length
-    n, width = len(trajectories), states.shape[2]
-    row = (torch.arange(steps) < length[:, None]).flatten().nonzero()[:, 0]
-    lane = row // steps
-    slot = row + lane * (horizon - steps)
-    padding = size(len(row)) - len(row)
-    if padding:  # copies of the first row, whose values are laid beyond all slots
-        row, lane = functional.pad(row, (0, padding)), functional.pad(lane, (0, padding))
-        slot = functional.pad(slot, (0, padding), value=n * horizon)
-    flat, before = states.reshape(-1, width), row + lane  # a trajectory has one more state than steps
-    lanes = torch.arange(n) * (steps + 1)
-    last = (row - lane * steps + 1 == length[lane]) | (slot == n * horizon)
-    tensors = (
-        flat.index_select(0, before),
-        flat.index_select(0, before + 1),
-        trajectories.path["action"].reshape(-1).index_select(0, row),
-        slot,
-        last,
-        flat.index_select(0, lanes + length),
-    )
+    states, actions, n = trajectories.path["state"], trajectories.path["action"], len(trajectories)
+    short = horizon - trajectories.steps
+    if short:
+        states, actions = functional.pad(states, (0, 0, 0, short)), functional.pad(actions, (0, short))
+    if size == n * horizon:
+        slot = torch.arange(size)
+    else:
+        slot = (torch.arange(horizon) < trajectories.length[:, None]).flatten().nonzero()[:, 0]
+        slot = functional.pad(slot, (0, size - len(slot)), value=n * horizon)
+    tensors = (states.contiguous(), actions.contiguous(), trajectories.length, slot)
     return tensors if conditions is None else (*tensors, conditions)
 
 
-def bucket_of(rows: int) -> int:
-    """The smallest bucket that holds so many rows.
+def bucket_of(rows: int, most: int) -> int:
+    """The smallest bucket that holds so many rows; a full one where no row is missing.
 
     Example:
-        >>> [bucket_of(rows) for rows in (1, 65, 257, 600)]
-        [64, 128, 320, 640]
+        >>> [bucket_of(rows, 620) for rows in (1, 65, 257, 600, 620)]
+        [64, 128, 320, 640, 620]
     """
+    if rows == most:
+        return most
     quarter = max(LEAST, 1 << max((rows - 1).bit_length() - 3, 0))
     return -(-rows // quarter) * quarter

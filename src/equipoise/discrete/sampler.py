@@ -13,7 +13,7 @@ from equipoise.contracts import ON_POLICY, Behaviour, Environment, require_both,
 from equipoise.discrete.choices import NETWORK, forward_scores, log_choice, require_discrete, uniforms
 from equipoise.discrete.policies.mlp import Uniform, reads_states
 from equipoise.discrete.rows import Bucket, Packed, bucket, bucket_of
-from equipoise.discrete.walking import Act, Choice, Stopped, Visits, compiled_walk, walk
+from equipoise.discrete.walking import Act, Choice, Grid, Stopped, Visits, compiled_walk, walk
 from equipoise.sampling.fixed import renewed
 from equipoise.trajectories import Columns, Scores, Trajectories
 
@@ -118,8 +118,11 @@ class DiscreteSampler(nn.Module):
             action = choice(logits, self.environment.allowed(state))
             return action, self.environment.step(state, action)
 
-        stopped = self.environment.terminal
-        lane, move, state, action = self._walk("sampling", first, stopped, act, noises, conditions, behaviour)
+        moves = self._walk("sampling", first, self.environment.terminal, act, noises, conditions, behaviour)
+        if isinstance(moves, Grid) and start is None:
+            path, length = moves.path(first)
+            return self._record(path, length, self.environment.objects(moves.state[-1]), context)
+        lane, move, state, action = moves.visits() if isinstance(moves, Grid) else moves
         place, length = begun[lane] + move, begun + lane.bincount(minlength=n)
         steps = int(length.max()) if n else 0
         visits = [
@@ -129,7 +132,7 @@ class DiscreteSampler(nn.Module):
         ]
         actions = [(lane, place, action), *((lane, place, action) for lane, place, _, action in kept)]
         path = _path(n, steps, visits, actions)
-        return self._record(path, length, steps, self.environment.objects(path["state"][lanes, length]), context)
+        return self._record(path, length, self.environment.objects(path["state"][lanes, length]), context)
 
     @torch.no_grad()
     def sample_to(self, ends: Trajectories, *, generator: torch.Generator) -> Trajectories:
@@ -146,7 +149,8 @@ class DiscreteSampler(nn.Module):
         def begun(state: Tensor) -> Tensor:
             return self.environment.depth(state) == 0
 
-        lane, move, state, action = self._walk("sampling backwards", last, begun, retreat, noises, conditions)
+        moves = self._walk("sampling backwards", last, begun, retreat, noises, conditions)
+        lane, move, state, action = moves.visits() if isinstance(moves, Grid) else moves
         length = lane.bincount(minlength=n)
         steps, place = int(length.max()) if n else 0, length[lane] - 1 - move
         path = _path(n, steps, [(torch.arange(n), length, last), (lane, place, state)], [(lane, place, action)])
@@ -207,14 +211,14 @@ class DiscreteSampler(nn.Module):
             raise NotCompiled(what)
         conditions = self._conditions(trajectories.context)
         horizon, n = self.environment.horizon, len(trajectories)
-        size = bucket_of(int(trajectories.length.sum()))
+        size = bucket_of(int(trajectories.length.sum()), n * horizon)
         key = compiler.smallest((id(self), what, n), size)
-        return key, bucket(trajectories, conditions, horizon, lambda rows: key[-1])
+        return key, bucket(trajectories, conditions, horizon, key[-1])
 
-    def scores_in(self, tensors: tuple[Tensor, ...], n: int, needs: frozenset[str]) -> Scores:
-        """The scores of n trajectories at the width of the horizon, from the tensors of `bucket`."""
-        rows = Bucket(tensors, n, self.environment.horizon)
-        return Scores(mask=rows.scatter(torch.ones(len(rows.state))) > 0, **self.scores_of(rows, needs))
+    def scores_in(self, tensors: tuple[Tensor, ...], needs: frozenset[str]) -> Scores:
+        """The scores at the width of the horizon, from the tensors of `bucket`."""
+        rows = Bucket(tensors)
+        return Scores(mask=rows.mask, **self.scores_of(rows, needs))
 
     def _compiled_scores(
         self, trajectories: Trajectories, conditions: Tensor | None, needs: frozenset[str]
@@ -224,10 +228,10 @@ class DiscreteSampler(nn.Module):
             raise NotCompiled("scoring")
         gradient = torch.is_grad_enabled()
         key, tensors = self.bucket(trajectories, f"scoring {names} {gradient}")
-        n, horizon, steps = len(trajectories), self.environment.horizon, trajectories.steps
+        horizon, steps = self.environment.horizon, trajectories.steps
 
         def scored(*tensors: Tensor) -> tuple[Tensor, ...]:
-            found = self.scores_of(Bucket(tensors, n, horizon), needs)
+            found = self.scores_of(Bucket(tensors), needs)
             return tuple(found[name] for name in names)
 
         values = compiler.call("scoring", key, scored, *tensors, module=self)
@@ -242,7 +246,7 @@ class DiscreteSampler(nn.Module):
         noises: Tensor,
         conditions: Tensor | None,
         behaviour: Behaviour = ON_POLICY,
-    ) -> Visits:
+    ) -> Visits | Grid:
         """Compiled where there is a compiler and it can be, else in eager."""
         if self.compiler is not None:
             try:
@@ -328,9 +332,7 @@ class DiscreteSampler(nn.Module):
             return None
         return self.condition(context)
 
-    def _record(
-        self, path: dict[str, Tensor], length: Tensor, steps: int, objects: Columns, context: Columns
-    ) -> Trajectories:
+    def _record(self, path: dict[str, Tensor], length: Tensor, objects: Columns, context: Columns) -> Trajectories:
         n = len(length)
         return Trajectories(
             path=path,
@@ -341,7 +343,7 @@ class DiscreteSampler(nn.Module):
             log_reward=None,
             version=self.version.expand(n).clone(),
             key=torch.full((n,), -1, dtype=torch.int64),
-            steps=steps,
+            steps=path["action"].shape[1],
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,33 @@ Visits = tuple[Tensor, Tensor, Tensor, Tensor]
 
 CHUNK = 8
 """Steps of a compiled call; lanes that have stopped are looked for between calls."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The moves of lanes that began together, by number and lane; a lane that has stopped stays where it is.
+
+    Attributes:
+        state: (moves, n, width) that each leads to.
+        action: (moves, n).
+        live: (moves, n) whether the lane had not stopped before it.
+    """
+
+    state: Tensor
+    action: Tensor
+    live: Tensor
+
+    def visits(self) -> Visits:
+        """The moves of lanes that had not stopped."""
+        number, lane = self.live.nonzero(as_tuple=True)
+        return lane, number, self.state[number, lane], self.action[number, lane]
+
+    def path(self, first: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The path of lanes that began at `first`, and its length (n,)."""
+        length = self.live.sum(0)
+        steps = int(length.max())
+        state = torch.cat([first[None], self.state[:steps]]).transpose(0, 1).contiguous()
+        return {"state": state, "action": self.action[:steps].t().contiguous()}, length
 
 
 def walk(
@@ -70,7 +98,7 @@ def compiled_walk(
     noises: Tensor,
     conditions: Tensor | None,
     behaviour: Behaviour,
-) -> Visits:
+) -> Grid:
     """The same moves as `walk`, in compiled chunks; lanes that have stopped stay where they are.
 
     Args:
@@ -87,7 +115,7 @@ def compiled_walk(
     Raises:
         NotCompiled: it cannot be compiled, or has not been wanted often enough.
     """
-    n, explores = len(state), behaviour.epsilon > 0 or behaviour.temperature != 1.0
+    explores = behaviour.epsilon > 0 or behaviour.temperature != 1.0
     steps = min(CHUNK, len(noises))
     key = (id(module), what, tuple(state.shape), explores)
     if not compiler.wanted(key):
@@ -117,9 +145,8 @@ def compiled_walk(
         pieces.append(piece)
         state, first = piece[0][-1], first + steps
         going = first < len(noises) and bool(more)
-    states, actions, lives = (torch.cat(column) for column in zip(*pieces, strict=True)) if n else pieces[0]
-    number, lane = lives.nonzero(as_tuple=True)
-    return lane, number, states[number, lane], actions[number, lane]
+    columns = pieces[0] if len(pieces) == 1 else [torch.cat(column) for column in zip(*pieces, strict=True)]
+    return Grid(*columns)
 
 
 def _chosen(noise: Tensor, behaviour: Behaviour | Tensor | None) -> Choice:

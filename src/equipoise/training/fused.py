@@ -19,7 +19,7 @@ class Bucketed(Protocol):
 
     def bucket(self, trajectories: Trajectories, what: str) -> tuple[Hashable, tuple[Tensor, ...]]: ...
 
-    def scores_in(self, tensors: tuple[Tensor, ...], n: int, needs: frozenset[str]) -> Scores: ...
+    def scores_in(self, tensors: tuple[Tensor, ...], needs: frozenset[str]) -> Scores: ...
 
 
 class Moments:
@@ -74,6 +74,9 @@ class Fused:
         first = optimiser.param_groups[0]
         self.betas, self.eps = first["betas"], first["eps"]
         self.names: tuple[str, ...] = ()
+        sampler: Any = term.sampler
+        more = [] if term.core is None or term.core.module is None else [term.core.module]
+        self.modules = nn.ModuleList([sampler, *more])
 
     def update(self, trajectories: Trajectories, step: int) -> Loss:
         """Takes the optimiser's step unless the loss is not finite; the loss of the batch.
@@ -90,10 +93,9 @@ class Fused:
         key, tensors = sampler.bucket(trajectories, what)
         inputs = core.inputs(trajectories, step)
         count = len(inputs)
-        modules = nn.ModuleList([sampler, *([] if core.module is None else [core.module])])
 
         def losses(*given: Tensor) -> Loss:
-            scores = sampler.scores_in(given[count:], len(trajectories), self.term.needs)
+            scores = sampler.scores_in(given[count:], self.term.needs)
             return core.loss(scores, *given[:count])
 
         def function(
@@ -101,7 +103,7 @@ class Fused:
         ) -> tuple[Tensor, ...]:
             leaf = vector.detach().requires_grad_()
             with torch.enable_grad():
-                loss = self.compiler.flat.bound(modules, losses)(leaf, *given)
+                loss = self.compiler.flat.bound(self.modules, losses)(leaf, *given)
                 (gradient,) = torch.autograd.grad(numbers[0] * loss.value, leaf)
             self._step(vector, mean, square, gradient, numbers, torch.isfinite(loss.value))
             assert loss.residual is not None
@@ -112,7 +114,7 @@ class Fused:
         vectors = (self.compiler.flat.bare, moments.mean, moments.square, self._numbers(step))
         with torch.no_grad():
             value, residual, *metrics = self.compiler.call(what, key, function, *vectors, *inputs, *tensors)
-            if torch.isfinite(value):
+            if math.isfinite(float(value)):
                 moments.steps += 1
         return Loss(value, residual, dict(zip(self.names, metrics, strict=True)))
 

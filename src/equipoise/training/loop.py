@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -102,7 +103,8 @@ class Loop:
             NotFinite: a loss is not finite; the parameters are those before the step.
         """
         run, metrics, taken = self.run, {}, False
-        self._zero_grad()
+        if self._fused is None:
+            self._zero_grad()
         for name, terms in self._by_source.items():
             drawn = terms[0].sampler.renew(run.sources[name].draw(run.batch[name], self.generators[name]))
             losses = self._fused_losses(terms, drawn)
@@ -148,6 +150,7 @@ class Loop:
         try:
             return [self._fused.update(drawn, self.step)]
         except NotCompiled:
+            self._zero_grad()
             return None
 
     def state_dict(self) -> dict[str, Any]:
@@ -236,7 +239,7 @@ def _require_names(what: str, given: Mapping[str, Any], of: str, expected: Mappi
 
 def _require_finite(step: int, terms: list[Term], losses: list[Loss], batch: Trajectories) -> None:
     for term, loss in zip(terms, losses, strict=True):
-        if not torch.isfinite(loss.value):
+        if not math.isfinite(float(loss.value)):
             largest = float("nan") if loss.residual is None else float(loss.residual.abs().max())
             raise NotFinite(step, term.name, largest, batch)
 
