@@ -218,7 +218,7 @@ def lowered(graph: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Callable[..., 
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    mode = FakeTensorMode(shape_env=ShapeEnv(assume_static_by_default=True), allow_non_fake_inputs=True)
     with tracing(TracingContext(mode)):
         made: Any = compile_fx(graph, _apart(inputs), config_patches=OPTIONS)
     return made

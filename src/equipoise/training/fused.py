@@ -133,7 +133,10 @@ class Fused:
             gradient = gradient * (self.clip / (gradient.norm() + 1e-6)).clamp(max=1.0)
         first = mean.lerp(gradient, 1 - self.betas[0])
         second = square * self.betas[1] + (1 - self.betas[1]) * gradient.square()
-        sizes = torch.cat([rate.expand(size) for rate, (_, size) in zip(numbers[2:], self.groups, strict=True)])
-        after = vector - sizes * first / (second.sqrt() * numbers[1] + self.eps)
+        place, end, size = torch.arange(len(vector)), len(vector), numbers[-1]
+        for number in range(len(self.groups) - 2, -1, -1):  # a step size a group, computed in place of being laid out
+            end -= self.groups[number + 1][1]
+            size = torch.where(place < end, numbers[2 + number], size)
+        after = vector - size * first / (second.sqrt() * numbers[1] + self.eps)
         for old, new in ((vector, after), (mean, first), (square, second)):
             old.copy_(torch.where(finite, new, old))

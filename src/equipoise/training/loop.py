@@ -239,7 +239,7 @@ def _require_names(what: str, given: Mapping[str, Any], of: str, expected: Mappi
 
 def _require_finite(step: int, terms: list[Term], losses: list[Loss], batch: Trajectories) -> None:
     for term, loss in zip(terms, losses, strict=True):
-        if not math.isfinite(float(loss.value)):
+        if not math.isfinite(float(loss.value.detach())):
             largest = float("nan") if loss.residual is None else float(loss.residual.abs().max())
             raise NotFinite(step, term.name, largest, batch)
 
