@@ -69,13 +69,13 @@ class Bucket(Packed):
         self.n, self.horizon = actions.shape
         width = states.shape[2]
         # Rows beyond the valid ones are copies of the first, whose values are laid beyond all slots.
-        self.slot = slot
-        row = torch.where(slot < self.n * self.horizon, slot, 0)
+        self.slot, beyond = slot, slot == self.n * self.horizon
+        row = torch.where(beyond, 0, slot)
         self.lane = row // self.horizon
         flat, before = states.reshape(-1, width), row + self.lane  # a trajectory has one more state than steps
         self.state, self.child = flat.index_select(0, before), flat.index_select(0, before + 1)
         self.action = actions.reshape(-1).index_select(0, row)
-        self.last = row - self.lane * self.horizon + 1 == length[self.lane]
+        self.last = beyond | (row - self.lane * self.horizon + 1 == length[self.lane])
         self.end = flat.index_select(0, torch.arange(self.n) * (self.horizon + 1) + length)
         self.mask = torch.arange(self.horizon) < length[:, None]
         self.conditions = conditions[0] if conditions else None
