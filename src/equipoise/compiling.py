@@ -24,6 +24,11 @@ OPTIONS: dict[str, Any] = {
 PATIENCE = 3
 """Calls of one shape before it is compiled: what is asked for once or twice is not worth seconds."""
 
+NEAR_PATIENCE = 50
+"""The same, where a bucket that is not much larger serves meanwhile."""
+MOST_PADDING = 2
+"""How many times larger that bucket may be."""
+
 
 class NotCompiled(Exception):
     """A function that cannot be compiled, or is not yet worth it: its caller does the same in eager."""
@@ -117,10 +122,10 @@ class Compiler:
         """Whether the function of this key is compiled."""
         return key in self._made
 
-    def wanted(self, key: Hashable) -> bool:
-        """Counts a call that would use this key; whether it has come often enough to be compiled."""
+    def wanted(self, key: Hashable, often: int = PATIENCE) -> bool:
+        """Counts a call that would use this key; whether it is compiled, or has come often enough to be."""
         self._wanted[key] += 1
-        return key in self._made or self._wanted[key] >= PATIENCE
+        return key in self._made or self._wanted[key] >= often
 
     def call(
         self,
@@ -156,9 +161,10 @@ class Compiler:
         Raises:
             NotCompiled: none is compiled, and this size has not been wanted often enough.
         """
-        if self.wanted((*group, size)):
-            return (*group, size)
         larger = [key[-1] for key in self._made if isinstance(key, tuple) and key[:-1] == group and key[-1] > size]
+        near = any(other <= MOST_PADDING * size for other in larger)
+        if self.wanted((*group, size), NEAR_PATIENCE if near else PATIENCE):
+            return (*group, size)
         if not larger:
             raise NotCompiled(str(group))
         return (*group, min(larger))
