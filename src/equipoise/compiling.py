@@ -207,14 +207,31 @@ class Compiler:
 
 
 def traced(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> fx.GraphModule:
-    """The tensor operations of a function, called once on copies of its inputs."""
+    """The tensor operations of a function, called once on copies of its inputs.
+
+    Raises:
+        ValueError: sizes in it depend on values: those of one call would be kept for all.
+    """
     from torch.fx.experimental.proxy_tensor import make_fx
 
     graph = make_fx(function)(*_apart(inputs))
+    for node in graph.graph.nodes:
+        if _varies(node):
+            raise ValueError(f"the sizes in it depend on values ({node.target})")
     for node in graph.graph.nodes:  # values of the trace belong to a mode of their own, which the compiler's is not
         node.meta.pop("val", None)
         node.meta.pop("tensor_meta", None)
     return graph
+
+
+def _varies(node: fx.Node) -> bool:
+    """Whether the size of an operation's result depends on values."""
+    if torch.Tag.dynamic_output_shape not in getattr(node.target, "tags", ()):
+        return False
+    if node.target is not torch.ops.aten.index.Tensor:
+        return True
+    indices: Any = node.args[1]
+    return any(index is not None and index.meta["val"].dtype == torch.bool for index in indices)
 
 
 def lowered(graph: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, ...]]:

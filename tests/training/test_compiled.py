@@ -129,6 +129,12 @@ def test_where_compiling_fails_the_run_goes_on_in_eager(monkeypatch: pytest.Monk
     assert len([warning for warning in caught if "--compile" in str(warning.message)]) == 1
 
 
+@pytest.mark.parametrize("function", [torch.nonzero, lambda rows: rows[rows > 0], lambda rows: rows.unique()])
+def test_what_has_sizes_that_depend_on_values_is_not_traced(function: Any) -> None:
+    with pytest.raises(ValueError, match="depend on values"):
+        compiling.traced(lambda rows: (function(rows),), (torch.ones(4),))
+
+
 def test_parameters_are_views_of_one_vector_and_keep_their_values() -> None:
     layer = torch.nn.Linear(2, 3)
     weight = layer.weight.detach().clone()
