@@ -36,7 +36,9 @@ def loop_of(config: Discrete) -> Loop:
 
 
 def losses(loop: Loop, steps: int) -> list[float]:
-    return [float(loop.advance()["loss"]) for _ in range(steps)]
+    """The sum of the terms' losses at each step."""
+    records = [loop.advance() for _ in range(steps)]
+    return [sum(float(value) for name, value in record.items() if name.endswith("loss")) for record in records]
 
 
 def differ(config: Discrete, steps: int = 20) -> float:

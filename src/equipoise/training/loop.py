@@ -138,9 +138,13 @@ class Loop:
     @cached_property
     def _fused(self) -> Fused | None:
         """Loss, gradient and the optimiser's step in one call, where there is one term."""
-        if self._compiler is None or len(self.run.terms) > 1 or self.run.chunk is not None:
-            return None
         run = self.run
+        if self._compiler is None:
+            return None
+        if len(run.terms) > 1 or run.chunk is not None:
+            what = "the training step"
+            self._compiler.refuse(what, what, "the run has several terms, or scores a batch in parts")
+            return None
         return Fused(self._compiler, run.terms[0], self.optimiser, run.learning_rate, run.clip)
 
     def _fused_losses(self, terms: list[Term], drawn: Trajectories) -> list[Loss] | None:
