@@ -15,7 +15,7 @@ import equipoise
 
 HOUSE = Path(equipoise.__file__).parent
 TESTS = Path(__file__).parent
-ROOMS = ["objectives", "trajectories", "contracts", "data", "sampling", "evaluation"]
+ROOMS = ["objectives", "trajectories", "contracts", "compiling", "data", "sampling", "evaluation"]
 ROOMS += ["discrete", "diffusion", "language", "molecules", "antibody", "training", "recipes", "plots", "cli"]
 DOMAINS = {"discrete", "diffusion", "language", "molecules", "antibody"}
 BETWEEN_DOMAINS = {("molecules", "discrete"), ("antibody", "diffusion")}

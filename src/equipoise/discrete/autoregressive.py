@@ -58,6 +58,7 @@ class AutoregressiveSampler(DiscreteSampler):
     """
 
     policy: CausalTransformer
+    compiles = False
 
     def __init__(
         self, environment: Appending, policy: CausalTransformer, *, prior: Uniform | None = None, flows: bool = False
@@ -117,7 +118,7 @@ class AutoregressiveSampler(DiscreteSampler):
                 heads = self.policy.advance(action, cache)
         steps = int(length.max()) if n else 0
         objects = self.environment.objects(self.space.spelled(actions, length))
-        return self._record({"action": actions[:, :steps]}, length, steps, objects, context)
+        return self._record({"action": actions[:, :steps]}, length, objects, context)
 
     @torch.no_grad()
     def sample_to(self, ends: Trajectories, *, generator: torch.Generator) -> Trajectories:

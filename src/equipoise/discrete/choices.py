@@ -18,12 +18,22 @@ NETWORK = frozenset({"log_pf", "entropy", "log_flow", "log_outflow", "log_stop",
 
 def choose(logits: Tensor, allowed: Tensor, uniform: Tensor, behaviour: Behaviour) -> Tensor:
     """One allowed action a row, by inverse CDF of one uniform."""
-    if behaviour.temperature != 1.0:
-        logits = logits / behaviour.temperature
+    return inverse_cdf(explored(logits, allowed, behaviour.temperature, behaviour.epsilon), uniform)
+
+
+def explored(logits: Tensor, allowed: Tensor, temperature: float | Tensor, epsilon: float | Tensor) -> Tensor:
+    """Probabilities of the actions, (n, actions), under a temperature and a share of uniform ones."""
+    if isinstance(temperature, Tensor) or temperature != 1.0:
+        logits = logits / temperature
     policy = torch.softmax(torch.where(allowed, logits, NEVER), 1)
-    if behaviour.epsilon:
+    if isinstance(epsilon, Tensor) or epsilon:
         share = allowed.to(policy.dtype)
-        policy = (1 - behaviour.epsilon) * policy + behaviour.epsilon * share / share.sum(1, keepdim=True)
+        policy = (1 - epsilon) * policy + epsilon * share / share.sum(1, keepdim=True)
+    return policy
+
+
+def inverse_cdf(policy: Tensor, uniform: Tensor) -> Tensor:
+    """The first action, (n,), at which the cumulative probability passes each row's uniform."""
     cumulative = policy.cumsum(1)
     return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from equipoise.compiling import Compiler, NotCompiled
 from equipoise.contracts import ON_POLICY, Behaviour, Environment, require_both, require_offered
-from equipoise.discrete.choices import NETWORK, choose, forward_scores, log_choice, require_discrete, uniforms
+from equipoise.discrete.choices import NETWORK, forward_scores, log_choice, require_discrete, uniforms
 from equipoise.discrete.policies.mlp import Uniform, reads_states
+from equipoise.discrete.rows import Bucket, Packed, bucket, bucket_of
+from equipoise.discrete.walking import Act, Choice, Grid, Stopped, Visits, compiled_walk, walk
 from equipoise.sampling.fixed import renewed
 from equipoise.trajectories import Columns, Scores, Trajectories
 
@@ -47,6 +50,8 @@ class DiscreteSampler(nn.Module):
 
     version: Tensor
     prior_version: Tensor
+    compiler: Compiler | None = None
+    compiles = True
 
     def __init__(
         self,
@@ -108,12 +113,16 @@ class DiscreteSampler(nn.Module):
         if start is not None and keep is not None:
             first, begun, kept = start.path["state"][lanes, keep], keep, [_kept(start, keep)]
 
-        def act(state: Tensor, lane: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-            logits = self._heads_at(self.policy, state, None if conditions is None else conditions[lane])["forward"]
-            action = choose(logits, self.environment.allowed(state), noise, behaviour)
+        def act(state: Tensor, condition: Tensor | None, choice: Choice) -> tuple[Tensor, Tensor]:
+            logits = self._heads_at(self.policy, state, condition)["forward"]
+            action = choice(logits, self.environment.allowed(state))
             return action, self.environment.step(state, action)
 
-        lane, move, state, action = _walk(first, self.environment.terminal, act, noises)
+        moves = self._walk("sampling", first, self.environment.terminal, act, noises, conditions, behaviour)
+        if isinstance(moves, Grid) and start is None:
+            path, length = moves.path(first)
+            return self._record(path, length, self.environment.objects(moves.state[-1]), context)
+        lane, move, state, action = moves.visits() if isinstance(moves, Grid) else moves
         place, length = begun[lane] + move, begun + lane.bincount(minlength=n)
         steps = int(length.max()) if n else 0
         visits = [
@@ -123,7 +132,7 @@ class DiscreteSampler(nn.Module):
         ]
         actions = [(lane, place, action), *((lane, place, action) for lane, place, _, action in kept)]
         path = _path(n, steps, visits, actions)
-        return self._record(path, length, steps, self.environment.objects(path["state"][lanes, length]), context)
+        return self._record(path, length, self.environment.objects(path["state"][lanes, length]), context)
 
     @torch.no_grad()
     def sample_to(self, ends: Trajectories, *, generator: torch.Generator) -> Trajectories:
@@ -133,13 +142,15 @@ class DiscreteSampler(nn.Module):
         conditions = self._conditions(ends.context)
         last = self.environment.state_of(ends.objects)
 
-        def retreat(state: Tensor, lane: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-            logits = self._backward_logits(state, None if conditions is None else conditions[lane])
-            back = choose(logits, self.environment.parents(state), noise, ON_POLICY)
-            parent = self.environment.back(state, back)
-            return self.environment.forward_action(state, back), parent
+        def retreat(state: Tensor, condition: Tensor | None, choice: Choice) -> tuple[Tensor, Tensor]:
+            back = choice(self._backward_logits(state, condition), self.environment.parents(state))
+            return self.environment.forward_action(state, back), self.environment.back(state, back)
 
-        lane, move, state, action = _walk(last, lambda state: self.environment.depth(state) == 0, retreat, noises)
+        def begun(state: Tensor) -> Tensor:
+            return self.environment.depth(state) == 0
+
+        moves = self._walk("sampling backwards", last, begun, retreat, noises, conditions)
+        lane, move, state, action = moves.visits() if isinstance(moves, Grid) else moves
         length = lane.bincount(minlength=n)
         steps, place = int(length.max()) if n else 0, length[lane] - 1 - move
         path = _path(n, steps, [(torch.arange(n), length, last), (lane, place, state)], [(lane, place, action)])
@@ -162,7 +173,19 @@ class DiscreteSampler(nn.Module):
             ValueError: a need that this sampler does not offer.
         """
         require_offered(self, needs)
-        rows = _Packed(trajectories, self._conditions(trajectories.context))
+        conditions = self._conditions(trajectories.context)
+        try:
+            found = self._compiled_scores(trajectories, conditions, needs)
+            mask = torch.arange(trajectories.steps) < trajectories.length[:, None]
+        except NotCompiled:
+            rows = Packed(trajectories, conditions)
+            found, mask = self.scores_of(rows, needs), rows.mask
+        if "log_prior" in needs:
+            found["log_prior"] = self.renew(trajectories).fixed["log_prior"].value * mask
+        return Scores(mask=mask, **found)
+
+    def scores_of(self, rows: Packed, needs: frozenset[str]) -> dict[str, Tensor]:
+        """The scores that `needs` names, but log_prior, of packed rows: pure functions of their tensors."""
         learned = "log_pb" in needs and self.backward_policy is None
         ends = learned and not self.environment.stops  # terminal states have a choice of parents
         found: dict[str, Tensor] = {}
@@ -175,18 +198,71 @@ class DiscreteSampler(nn.Module):
             found["log_pb"] = self._log_pb(rows, heads)
         if "log_inflow" in needs:
             found["log_inflow"] = nn.functional.pad(self._log_inflow(rows), (1, 0))
-        if "log_prior" in needs:
-            found["log_prior"] = self.renew(trajectories).fixed["log_prior"].value * rows.mask
-        return Scores(mask=rows.mask, **found)
+        return found
+
+    def bucket(self, trajectories: Trajectories, what: str) -> tuple[Hashable, tuple[Tensor, ...]]:
+        """A batch as tensors of fixed sizes, of which `scores_of(Bucket(...))` is a pure function; and their key.
+
+        Raises:
+            NotCompiled: no compiler, or sizes that have not been wanted often enough.
+        """
+        compiler = self.compiler
+        if compiler is None or not len(trajectories):
+            raise NotCompiled(what)
+        conditions = self._conditions(trajectories.context)
+        horizon, n = self.environment.horizon, len(trajectories)
+        size = bucket_of(int(trajectories.length.sum()), n * horizon)
+        key = compiler.smallest((id(self), what, n), size)
+        return key, bucket(trajectories, conditions, horizon, key[-1])
+
+    def scores_in(self, tensors: tuple[Tensor, ...], needs: frozenset[str]) -> Scores:
+        """The scores at the width of the horizon, from the tensors of `bucket`."""
+        rows = Bucket(tensors)
+        return Scores(mask=rows.mask, **self.scores_of(rows, needs))
+
+    def _compiled_scores(
+        self, trajectories: Trajectories, conditions: Tensor | None, needs: frozenset[str]
+    ) -> dict[str, Tensor]:
+        compiler, names = self.compiler, sorted(needs - {"log_prior"})
+        if compiler is None or not names:
+            raise NotCompiled("scoring")
+        gradient = torch.is_grad_enabled()
+        key, tensors = self.bucket(trajectories, f"scoring {names} {gradient}")
+        horizon, steps = self.environment.horizon, trajectories.steps
+
+        def scored(*tensors: Tensor) -> tuple[Tensor, ...]:
+            found = self.scores_of(Bucket(tensors), needs)
+            return tuple(found[name] for name in names)
+
+        values = compiler.call("scoring", key, scored, *tensors, module=self)
+        return {name: value[:, : steps + value.shape[1] - horizon] for name, value in zip(names, values, strict=True)}
+
+    def _walk(
+        self,
+        what: str,
+        state: Tensor,
+        stopped: Stopped,
+        act: Act,
+        noises: Tensor,
+        conditions: Tensor | None,
+        behaviour: Behaviour = ON_POLICY,
+    ) -> Visits | Grid:
+        """Compiled where there is a compiler and it can be, else in eager."""
+        if self.compiler is not None:
+            try:
+                return compiled_walk(self.compiler, self, what, state, stopped, act, noises, conditions, behaviour)
+            except NotCompiled:
+                pass
+        return walk(state, stopped, act, noises, conditions, behaviour)
 
     def _log_prior(self, trajectories: Trajectories) -> Tensor:
         """log-probability of each step under the prior, (n, steps)."""
         assert self.prior is not None
-        rows = _Packed(trajectories, self._conditions(trajectories.context))
+        rows = Packed(trajectories, self._conditions(trajectories.context))
         logits = self._heads_at(self.prior, rows.state, rows.condition)["forward"]
         return rows.scatter(log_choice(logits, self.environment.allowed(rows.state), rows.action))
 
-    def _forward_scores(self, rows: _Packed, heads: Mapping[str, Tensor], needs: frozenset[str]) -> dict[str, Tensor]:
+    def _forward_scores(self, rows: Packed, heads: Mapping[str, Tensor], needs: frozenset[str]) -> dict[str, Tensor]:
         def prior() -> Tensor:
             assert self.prior is not None
             return self._heads_at(self.prior, rows.state, rows.condition)["forward"]
@@ -194,7 +270,7 @@ class DiscreteSampler(nn.Module):
         allowed = self.environment.allowed(rows.state)
         return forward_scores(heads, allowed, rows.action, rows.scatter, needs, prior)
 
-    def _log_pb(self, rows: _Packed, heads: Mapping[str, Tensor]) -> Tensor:
+    def _log_pb(self, rows: Packed, heads: Mapping[str, Tensor]) -> Tensor:
         back = self.environment.back_action(rows.state, rows.action)
         parents = self.environment.parents(rows.child)
         if self.backward_policy is None:
@@ -204,7 +280,7 @@ class DiscreteSampler(nn.Module):
                 logits = self._backward_logits(rows.child, rows.condition)
         return rows.scatter(log_choice(logits, parents, back))
 
-    def _log_inflow(self, rows: _Packed) -> Tensor:
+    def _log_inflow(self, rows: Packed) -> Tensor:
         """log sum of F(parent, action) over the parents of each state that was entered."""
         parents = self.environment.parents(rows.child)
         row, back = parents.nonzero(as_tuple=True)
@@ -256,9 +332,7 @@ class DiscreteSampler(nn.Module):
             return None
         return self.condition(context)
 
-    def _record(
-        self, path: dict[str, Tensor], length: Tensor, steps: int, objects: Columns, context: Columns
-    ) -> Trajectories:
+    def _record(self, path: dict[str, Tensor], length: Tensor, objects: Columns, context: Columns) -> Trajectories:
         n = len(length)
         return Trajectories(
             path=path,
@@ -269,72 +343,11 @@ class DiscreteSampler(nn.Module):
             log_reward=None,
             version=self.version.expand(n).clone(),
             key=torch.full((n,), -1, dtype=torch.int64),
-            steps=steps,
+            steps=path["action"].shape[1],
         )
 
 
-class _Packed:
-    """The valid steps of a batch as rows, in order: state before, action, state after."""
-
-    def __init__(self, trajectories: Trajectories, conditions: Tensor | None) -> None:
-        states, self.n, steps = trajectories.path["state"], len(trajectories), trajectories.steps
-        self.mask = torch.arange(steps) < trajectories.length[:, None]
-        self.lane, self.place = self.mask.nonzero(as_tuple=True)
-        self.state = states[self.lane, self.place]
-        self.child = states[self.lane, self.place + 1]
-        self.action = trajectories.path["action"][self.lane, self.place]
-        self.last = self.place + 1 == trajectories.length[self.lane]
-        self.conditions = conditions
-        self.condition = None if conditions is None else conditions[self.lane]
-
-    def scatter(self, values: Tensor) -> Tensor:
-        """(n, steps): one value a row, 0 where there is no step."""
-        return values.new_zeros(self.mask.shape).masked_scatter(self.mask, values)
-
-    def with_ends(self) -> tuple[Tensor, Tensor | None]:
-        """The rows' states, then the terminal state of each trajectory; and their conditions."""
-        condition = (
-            None if self.conditions is None or self.condition is None else torch.cat([self.condition, self.conditions])
-        )
-        return torch.cat([self.state, self.child[self.last]]), condition
-
-    def child_row(self, evaluated: int) -> Tensor:
-        """The evaluated row that holds each row's child: the next one, or the trajectory's terminal state.
-
-        Where terminal states were not evaluated the row itself stands in: a terminal copy has one parent, so its
-        log-probability is 0 whatever the logits.
-        """
-        row = torch.arange(len(self.state))
-        ends = len(self.state) + self.lane if evaluated > len(self.state) else row
-        return torch.where(self.last, ends, row + 1)
-
-
-_Act = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-_Visits = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
-def _walk(state: Tensor, stopped: Callable[[Tensor], Tensor], act: _Act, uniforms: Tensor) -> _Visits:
-    """Moves every lane until it has stopped: of each move its lane, its number, the state it leads to, the action."""
-    lane = torch.arange(len(state))
-    moves = [(lane[:0], state[:0], lane[:0])]
-    # What inference mode makes cannot be saved for gradients; the joined columns, made outside it, can.
-    with torch.inference_mode():
-        while len(lane):
-            done = stopped(state)
-            if done.any():
-                live = (~done).nonzero()[:, 0]
-                lane, state = lane[live], state[live]
-                if not len(lane):
-                    break
-            noise = uniforms[len(moves) - 1]
-            action, state = act(state, lane, noise if len(lane) == len(noise) else noise[lane])
-            moves.append((lane, state, action))
-    number = torch.arange(-1, len(moves) - 1).repeat_interleave(torch.tensor([len(lane) for lane, _, _ in moves]))
-    lanes, states, actions = (torch.cat(column) for column in zip(*moves, strict=True))
-    return lanes, number, states, actions
-
-
-def _kept(start: Trajectories, keep: Tensor) -> _Visits:
+def _kept(start: Trajectories, keep: Tensor) -> Visits:
     lane, place = (torch.arange(start.steps) < keep[:, None]).nonzero(as_tuple=True)
     return lane, place, start.path["state"][lane, place], start.path["action"][lane, place]
 

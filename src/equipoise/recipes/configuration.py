@@ -10,7 +10,9 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
+
+import tyro
 
 from equipoise.recipes.engine_configuration import Processes
 from equipoise.recipes.mappings import check
@@ -211,6 +213,8 @@ class Discrete(Refinements, Powered):
     """backward policy: fixed, or learned with the residual, or by the likelihood of its paths"""
     hidden: tuple[int, ...] = (256, 256)
     """widths of the network's hidden layers"""
+    compile: bool = False
+    """compile rollouts and training: costs seconds at the start, the same results to rounding"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -281,6 +285,8 @@ class Strings(Discrete):
 
     steps: int = 5000
     """optimiser steps"""
+    schedule: Annotated[Schedule, tyro.conf.Suppress] = "linear"
+    """how learning rates fall to 0 ('wsd': linearly in the second half)"""
     table: Path | None = None
     """file of strings and rewards"""
     alphabet: str | None = None

@@ -136,6 +136,7 @@ def build(
         seed=config.seed,
         chunk=rows_at_once(sampler),
         clip=10.0,
+        compiles=config.compile,
         evaluate=lambda: judge.figures() | sources.figures(),
     )
     return DiscreteRun(run, sampler, reward, judge, show, asked)

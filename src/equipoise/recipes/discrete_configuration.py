@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from equipoise.recipes.configuration import Discrete
+import tyro
+
+from equipoise.recipes.configuration import Discrete, Schedule
 from equipoise.recipes.refinements import DiscreteBackward, Network
 
 Growth = Literal["append", "prepend_append", "insert"]
@@ -23,6 +25,8 @@ class BitSequences(Discrete):
 
     steps: int = 50_000
     """optimiser steps"""
+    schedule: Annotated[Schedule, tyro.conf.Suppress] = "linear"
+    """how learning rates fall to 0 ('wsd': linearly in the second half)"""
     beta: float = 3.0
     """exponent of the reward"""
     epsilon: float = 0.0005
@@ -65,7 +69,7 @@ class Bags(Discrete):
     """letters of a full bag"""
     repeats: int = 7
     """of one letter, that make a bag good"""
-    modes: int | None = None
+    modes: Annotated[int | None, tyro.conf.Suppress] = None
     """good bags that are modes (default: the published number, 3160 of 6468; else half)"""
     reward: str = "modes"
     """'modes', or your own as module:function, of counts (n, letters)"""

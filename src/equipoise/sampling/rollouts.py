@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -75,8 +76,7 @@ def rewarded(reward: Reward, objects: Columns, context: Columns, n: int, *, firs
     if not isinstance(value, Tensor) or value.shape != (n,) or not value.is_floating_point():
         given = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"the reward returned {given} for {n} objects: log R as a float tensor ({n},) was expected")
-    finite = torch.isfinite(value)
-    if not finite.all():
+    if not math.isfinite(float(value.sum())) and not (finite := torch.isfinite(value)).all():
         row = int((~finite).int().argmax())
         shown = objects[row] if isinstance(objects, Tensor | tuple) else ""
         shown = shown.tolist() if isinstance(shown, Tensor) else shown

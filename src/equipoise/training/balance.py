@@ -16,11 +16,14 @@ from equipoise.contracts import Sampler
 from equipoise.objectives import residuals, trust_pcl
 from equipoise.objectives.divergences import Divergence
 from equipoise.sampling.fixed import GUIDE
-from equipoise.training.terms import Loss, Term, path_sum, target_of
+from equipoise.training.terms import Core, Loss, Term, path_sum, target_of
 from equipoise.trajectories import Columns, Scores, Trajectories
 
 STATE_REWARD = "log_reward_state"
 """The fixed value (n, steps + 1): log R of each visited state, before beta; a source fills it, nothing trains it."""
+
+FIXED = frozenset({"log_prior", GUIDE, STATE_REWARD})
+"""Scores that a record carries."""
 
 LogZ = Callable[[Tensor, Tensor, Trajectories], Tensor]
 """(log_ratio, target, trajectories) -> log Z, () or (n,)."""
@@ -195,8 +198,10 @@ def balance(
 
     def loss(trajectories: Trajectories, scores: Scores, step: int) -> Loss:
         target = _target(trajectories, residual, beta(step, trajectories))
+        return judged(trajectories, scores, target, temper(step))
+
+    def judged(trajectories: Trajectories, scores: Scores, target: Tensor, scale: float | Tensor) -> Loss:
         found = residual.function(scores, trajectories, target)
-        scale = temper(step)
         if log_z is not None:
             return _partitioned(found, target, trajectories, divergence, log_z, residual.alpha, scale)
         residuals_, weights = found
@@ -204,7 +209,29 @@ def balance(
         metrics = {} if residual.log_z is None else {"log_z": residual.log_z(scores, target).detach()}
         return Loss(value, (weights * residuals_).detach().sum(1), metrics)
 
-    return Term(name, source, sampler, loss, residual.needs, weight)
+    def inputs(trajectories: Trajectories, step: int) -> tuple[Tensor, ...]:
+        return _target(trajectories, residual, beta(step, trajectories)), torch.tensor(temper(step))
+
+    def core(scores: Scores, target: Tensor, scale: Tensor) -> Loss:
+        unread: Any = _Unread(target)
+        return judged(unread, scores, target, scale)
+
+    module = log_z if isinstance(log_z, nn.Module) else None
+    fused = Core(inputs, core, module) if module is not None and not residual.needs & FIXED else None
+    return Term(name, source, sampler, loss, residual.needs, weight, fused)
+
+
+class _Unread:
+    """Stands for a batch of which a compiled loss may read nothing but the number of rows."""
+
+    def __init__(self, target: Tensor) -> None:
+        self.rows = len(target)
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the loss reads '{name}' of the trajectories")
 
 
 def _partitioned(
@@ -214,7 +241,7 @@ def _partitioned(
     divergence: Divergence,
     log_z: LogZ,
     alpha: float,
-    scale: float,
+    scale: float | Tensor,
 ) -> Loss:
     metrics = {}
     kept, nothing = None, False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from equipoise.compiling import Compiler, Flat, NotCompiled
 from equipoise.contracts import Sampler, Source
+from equipoise.training.fused import Fused
 from equipoise.training.terms import Loss, Term, backward
 from equipoise.trajectories import Trajectories
 
@@ -30,6 +34,8 @@ class Run:
         seed: of every generator, with its name.
         chunk: rows scored at a time with gradients; None: all.
         clip: largest norm of the gradient; None: unbounded.
+        compiles: whether samplers that can compile their rollouts and scores do (`compiling`); what cannot be compiled
+            is said once and runs in eager, and results are the same to float tolerance.
         evaluate: exact or sampled figures of the present sampler, by name; changes nothing.
         after: called with the step after each (reference resets, target networks, publishing weights).
         close: called once no more steps follow, whatever has happened (processes that an engine began).
@@ -44,6 +50,7 @@ class Run:
     seed: int
     chunk: int | None = None
     clip: float | None = None
+    compiles: bool = False
     evaluate: Callable[[], dict[str, float]] = dict
     after: tuple[Callable[[int], None], ...] = field(default=())
     close: Callable[[], None] = lambda: None
@@ -74,6 +81,7 @@ class Loop:
         self._parameters = [parameter for module in run.modules.values() for parameter in module.parameters()]
         self._saved: dict[str, Any] | None = None
         self._samplers = list({id(term.sampler): term.sampler for term in run.terms}.values())
+        self._compiler = compiler_of(run.modules, self._samplers) if run.compiles else None
         self._by_source = {
             name: [term for term in run.terms if term.source == name]
             for name in dict.fromkeys(term.source for term in run.terms)
@@ -94,27 +102,60 @@ class Loop:
         Raises:
             NotFinite: a loss is not finite; the parameters are those before the step.
         """
-        run, metrics = self.run, {}
-        self.optimiser.zero_grad(set_to_none=True)
+        run, metrics, taken = self.run, {}, False
+        if self._fused is None:
+            self._zero_grad()
         for name, terms in self._by_source.items():
             drawn = terms[0].sampler.renew(run.sources[name].draw(run.batch[name], self.generators[name]))
-            losses = backward(terms, drawn, self.step, self.generators["score"], run.chunk)
+            losses = self._fused_losses(terms, drawn)
+            taken = losses is not None
+            if losses is None:
+                losses = backward(terms, drawn, self.step, self.generators["score"], run.chunk)
             _require_finite(self.step, terms, losses, drawn)
             run.sources[name].observe(
                 drawn, next((loss.residual for loss in losses if loss.residual is not None), None)
             )
             metrics |= _metrics(terms, losses, drawn, alone=len(run.terms) == 1)
-        if run.clip is not None:
-            nn.utils.clip_grad_norm_(self._parameters, run.clip)
-        for group in self.optimiser.param_groups:
-            group["lr"] = run.learning_rate[group["name"]](self.step)
-        self.optimiser.step()
+        if not taken:
+            if run.clip is not None:
+                nn.utils.clip_grad_norm_(self._parameters, run.clip)
+            for group in self.optimiser.param_groups:
+                group["lr"] = run.learning_rate[group["name"]](self.step)
+            self.optimiser.step()
         self.step += 1
         for sampler in self._samplers:
             sampler.version += 1
         for event in run.after:
             event(self.step)
         return metrics
+
+    def _zero_grad(self) -> None:
+        if self._compiler is None:
+            self.optimiser.zero_grad(set_to_none=True)
+        else:
+            self._compiler.flat.zero_grad()
+
+    @cached_property
+    def _fused(self) -> Fused | None:
+        """Loss, gradient and the optimiser's step in one call, where there is one term."""
+        run = self.run
+        if self._compiler is None:
+            return None
+        if len(run.terms) > 1 or run.chunk is not None:
+            what = "the training step"
+            self._compiler.refuse(what, what, "the run has several terms, or scores a batch in parts")
+            return None
+        return Fused(self._compiler, run.terms[0], self.optimiser, run.learning_rate, run.clip)
+
+    def _fused_losses(self, terms: list[Term], drawn: Trajectories) -> list[Loss] | None:
+        """The losses of a step that was taken, or None: it is still to be taken."""
+        if self._fused is None:
+            return None
+        try:
+            return [self._fused.update(drawn, self.step)]
+        except NotCompiled:
+            self._zero_grad()
+            return None
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs; leaves as in `trajectories.to_bytes`."""
@@ -135,7 +176,8 @@ class Loop:
         for sampler, version in zip(self._samplers, state["versions"], strict=True):
             sampler.version.copy_(version)
         self._saved = state["optimiser"]
-        self.__dict__.pop("optimiser", None)
+        for name in ("optimiser", "_fused"):  # both are made anew from what was saved
+            self.__dict__.pop(name, None)
         for name, source in self.run.sources.items():
             source.load_state_dict(state["sources"][name])
         for name, source in self.generators.items():
@@ -173,6 +215,21 @@ def check_run(run: Run) -> None:
             _require_owned(term, term.sampler, owners)
 
 
+def compiler_of(modules: Mapping[str, nn.Module], samplers: list[Sampler]) -> Compiler | None:
+    """Joins all parameters, and tells the samplers to compile; None, and a warning, where that cannot be."""
+    served: list[Any] = [sampler for sampler in samplers if getattr(sampler, "compiles", False)]
+    try:
+        if not served:
+            raise NotCompiled("this task's sampler has no compiled path")
+        compiler = Compiler(Flat(modules.values()))
+    except NotCompiled as error:
+        warnings.warn(f"--compile: training goes on in eager: {error}", RuntimeWarning, stacklevel=3)
+        return None
+    for sampler in served:
+        sampler.compiler = compiler
+    return compiler
+
+
 def _require_owned(term: Term, sampler: nn.Module, owners: dict[int, str]) -> None:
     for name, parameter in sampler.named_parameters():
         if parameter.requires_grad and id(parameter) not in owners:
@@ -186,7 +243,7 @@ def _require_names(what: str, given: Mapping[str, Any], of: str, expected: Mappi
 
 def _require_finite(step: int, terms: list[Term], losses: list[Loss], batch: Trajectories) -> None:
     for term, loss in zip(terms, losses, strict=True):
-        if not torch.isfinite(loss.value):
+        if not math.isfinite(float(loss.value.detach())):
             largest = float("nan") if loss.residual is None else float(loss.residual.abs().max())
             raise NotFinite(step, term.name, largest, batch)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from equipoise.contracts import Sampler
 from equipoise.trajectories import Scores, Trajectories
@@ -22,6 +22,21 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class Core:
+    """A term's loss in two parts, so that the second can be compiled with the gradient and the optimiser's step.
+
+    Attributes:
+        inputs: (trajectories, step) -> tensors.
+        loss: (scores, *those tensors) -> Loss, with a residual; it may read `module` and nothing else.
+        module: whose parameters it reads beside the sampler's, or None.
+    """
+
+    inputs: Callable[[Trajectories, int], tuple[Tensor, ...]]
+    loss: Callable[..., Loss]
+    module: nn.Module | None = None
+
+
+@dataclass(frozen=True)
 class Term:
     """A source, a plain function of its scores, and a weight.
 
@@ -34,6 +49,7 @@ class Term:
         loss: (trajectories, scores, step) -> Loss.
         needs: the scores it reads.
         weight: of its value, by step.
+        core: the same loss as a pure function of tensors, where it is one.
     """
 
     name: str
@@ -42,6 +58,7 @@ class Term:
     loss: Callable[[Trajectories, Scores, int], Loss]
     needs: frozenset[str]
     weight: Callable[[int], float] = lambda step: 1.0
+    core: Core | None = None
 
 
 def backward(

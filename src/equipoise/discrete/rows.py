@@ -1,0 +1,128 @@
+"""The steps of a batch as packed rows: of any number in eager, of a few fixed numbers where scoring is compiled."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from equipoise.trajectories import Trajectories
+
+LEAST = 64
+"""Rows of the smallest bucket; above 256 there are four buckets to each doubling."""
+
+
+class Packed:
+    """The valid steps of a batch as rows, in order: state before, action, state after.
+
+    Args:
+        trajectories: with `state` and `action` in their path.
+        conditions: (n, features) of the rows' conditions, or None.
+    """
+
+    def __init__(self, trajectories: Trajectories, conditions: Tensor | None) -> None:
+        states, self.n, steps = trajectories.path["state"], len(trajectories), trajectories.steps
+        self.mask = torch.arange(steps) < trajectories.length[:, None]
+        self.lane, self.place = self.mask.nonzero(as_tuple=True)
+        self.state = states[self.lane, self.place]
+        self.child = states[self.lane, self.place + 1]
+        self.action = trajectories.path["action"][self.lane, self.place]
+        self.last = self.place + 1 == trajectories.length[self.lane]
+        self.conditions = conditions
+        self.condition = None if conditions is None else conditions[self.lane]
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """(n, steps): one value a row, 0 where there is no step."""
+        return values.new_zeros(self.mask.shape).masked_scatter(self.mask, values)
+
+    def with_ends(self) -> tuple[Tensor, Tensor | None]:
+        """The rows' states, then the terminal state of each trajectory; and their conditions."""
+        condition = (
+            None if self.conditions is None or self.condition is None else torch.cat([self.condition, self.conditions])
+        )
+        return torch.cat([self.state, self.ends()]), condition
+
+    def ends(self) -> Tensor:
+        """The terminal state of each trajectory."""
+        return self.child[self.last]
+
+    def child_row(self, evaluated: int) -> Tensor:
+        """The evaluated row that holds each row's child: the next one, or the trajectory's terminal state.
+
+        Where terminal states were not evaluated the row itself stands in: a terminal copy has one parent, so its
+        log-probability is 0 whatever the logits.
+        """
+        row = torch.arange(len(self.state))
+        ends = len(self.state) + self.lane if evaluated > len(self.state) else row
+        return torch.where(self.last, ends, row + 1)
+
+
+class Bucket(Packed):
+    """The same rows, padded to a fixed number; laid out at the full horizon. Pure functions of `tensors`.
+
+    Args:
+        tensors: of `bucket`.
+    """
+
+    def __init__(self, tensors: tuple[Tensor, ...]) -> None:
+        states, actions, length, slot, *conditions = tensors
+        self.n, self.horizon = actions.shape
+        width = states.shape[2]
+        # Rows beyond the valid ones are copies of the first, whose values are laid beyond all slots.
+        self.slot, beyond = slot, slot == self.n * self.horizon
+        row = torch.where(beyond, 0, slot)
+        self.lane = row // self.horizon
+        flat, before = states.reshape(-1, width), row + self.lane  # a trajectory has one more state than steps
+        self.state, self.child = flat.index_select(0, before), flat.index_select(0, before + 1)
+        self.action = actions.reshape(-1).index_select(0, row)
+        self.last = beyond | (row - self.lane * self.horizon + 1 == length[self.lane])
+        self.end = flat.index_select(0, torch.arange(self.n) * (self.horizon + 1) + length)
+        self.mask = torch.arange(self.horizon) < length[:, None]
+        self.conditions = conditions[0] if conditions else None
+        self.condition = None if self.conditions is None else self.conditions[self.lane]
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """(n, horizon): one value a row, 0 where there is no step."""
+        if len(values) == self.n * self.horizon:
+            return values.view(self.n, self.horizon)
+        laid = values.new_zeros(self.n * self.horizon + 1).index_put((self.slot,), values)
+        return laid[:-1].view(self.n, self.horizon)
+
+    def ends(self) -> Tensor:
+        """The terminal state of each trajectory."""
+        return self.end
+
+
+def bucket(trajectories: Trajectories, conditions: Tensor | None, horizon: int, size: int) -> tuple[Tensor, ...]:
+    """The tensors of a `Bucket`: states, actions, length, slots of the rows and, where there are any, conditions.
+
+    Args:
+        trajectories: with `state` and `action` in their path.
+        conditions: (n, features), or None.
+        horizon: the most steps of a trajectory.
+        size: rows of the bucket, at least as many as there are valid ones.
+    """
+    states, actions, n = trajectories.path["state"], trajectories.path["action"], len(trajectories)
+    short = horizon - trajectories.steps
+    if short:
+        states, actions = functional.pad(states, (0, 0, 0, short)), functional.pad(actions, (0, short))
+    if size == n * horizon:
+        slot = torch.arange(size)
+    else:
+        slot = (torch.arange(horizon) < trajectories.length[:, None]).flatten().nonzero()[:, 0]
+        slot = functional.pad(slot, (0, size - len(slot)), value=n * horizon)
+    tensors = (states.contiguous(), actions.contiguous(), trajectories.length, slot)
+    return tensors if conditions is None else (*tensors, conditions)
+
+
+def bucket_of(rows: int, most: int) -> int:
+    """The smallest bucket that holds so many rows; a full one where no row is missing.
+
+    Example:
+        >>> [bucket_of(rows, 620) for rows in (1, 65, 257, 600, 620)]
+        [64, 128, 320, 640, 620]
+    """
+    if rows == most:
+        return most
+    quarter = max(LEAST, 1 << max((rows - 1).bit_length() - 3, 0))
+    return -(-rows // quarter) * quarter

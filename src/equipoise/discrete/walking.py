@@ -1,0 +1,157 @@
+"""Lanes that move until they have stopped: step by step in eager, or several steps a call, compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.compiling import Compiler, NotCompiled
+from equipoise.contracts import Behaviour
+from equipoise.discrete.choices import choose, explored, inverse_cdf
+
+Choice = Callable[[Tensor, Tensor], Tensor]
+"""(logits, allowed) -> one action a row."""
+
+Act = Callable[[Tensor, Tensor | None, Choice], tuple[Tensor, Tensor]]
+"""(state, condition's features, choice) -> (action, the state that it leads to)."""
+
+Stopped = Callable[[Tensor], Tensor]
+
+Visits = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Of each move its lane, its number, the state it leads to, the action."""
+
+CHUNK = 8
+"""Steps of a compiled call; lanes that have stopped are looked for between calls."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The moves of lanes that began together, by number and lane; a lane that has stopped stays where it is.
+
+    Attributes:
+        state: (moves, n, width) that each leads to.
+        action: (moves, n).
+        live: (moves, n) whether the lane had not stopped before it.
+    """
+
+    state: Tensor
+    action: Tensor
+    live: Tensor
+
+    def visits(self) -> Visits:
+        """The moves of lanes that had not stopped."""
+        number, lane = self.live.nonzero(as_tuple=True)
+        return lane, number, self.state[number, lane], self.action[number, lane]
+
+    def path(self, first: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The path of lanes that began at `first`, and its length (n,)."""
+        length = self.live.sum(0)
+        steps = int(length.max())
+        state = torch.cat([first[None], self.state[:steps]]).transpose(0, 1).contiguous()
+        return {"state": state, "action": self.action[:steps].t().contiguous()}, length
+
+
+def walk(
+    state: Tensor, stopped: Stopped, act: Act, noises: Tensor, conditions: Tensor | None, behaviour: Behaviour
+) -> Visits:
+    """Moves every lane until it has stopped.
+
+    Args:
+        state: (n, width) where they begin.
+        stopped: states -> (n,) booleans.
+        act: one move.
+        noises: (steps, n) uniforms, one a move and lane.
+        conditions: (n, features), or None.
+        behaviour: how choices are explored.
+    """
+    lane = torch.arange(len(state))
+    moves = [(lane[:0], state[:0], lane[:0])]
+    # What inference mode makes cannot be saved for gradients; the joined columns, made outside it, can.
+    with torch.inference_mode():
+        while len(lane):
+            done = stopped(state)
+            if done.any():
+                live = (~done).nonzero()[:, 0]
+                lane, state = lane[live], state[live]
+                if not len(lane):
+                    break
+            noise, condition = noises[len(moves) - 1], conditions
+            if len(lane) < len(noise):
+                noise, condition = noise[lane], None if conditions is None else conditions[lane]
+            action, state = act(state, condition, _chosen(noise, behaviour))
+            moves.append((lane, state, action))
+    number = torch.arange(-1, len(moves) - 1).repeat_interleave(torch.tensor([len(lane) for lane, _, _ in moves]))
+    lanes, states, actions = (torch.cat(column) for column in zip(*moves, strict=True))
+    return lanes, number, states, actions
+
+
+def compiled_walk(
+    compiler: Compiler,
+    module: nn.Module,
+    what: str,
+    state: Tensor,
+    stopped: Stopped,
+    act: Act,
+    noises: Tensor,
+    conditions: Tensor | None,
+    behaviour: Behaviour,
+) -> Grid:
+    """The same moves as `walk`, in compiled chunks; lanes that have stopped stay where they are.
+
+    Args:
+        compiler: of the module's parameters.
+        module: what `act` evaluates.
+        what: name of the walk.
+        state: (n, width) where lanes begin.
+        stopped: states -> (n,) booleans.
+        act: one move.
+        noises: (steps, n) uniforms, one a move and lane.
+        conditions: (n, features), or None.
+        behaviour: how choices are explored.
+
+    Raises:
+        NotCompiled: it cannot be compiled, or has not been wanted often enough.
+    """
+    explores = behaviour.epsilon > 0 or behaviour.temperature != 1.0
+    steps = min(CHUNK, len(noises))
+    key = (id(module), what, tuple(state.shape), explores)
+    if not compiler.wanted(key):
+        raise NotCompiled(what)
+    beside = [] if conditions is None else [conditions]
+    if explores:
+        beside.append(torch.tensor([behaviour.temperature, behaviour.epsilon]))
+
+    def chunk(state: Tensor, noise: Tensor, *beside: Tensor) -> tuple[Tensor, ...]:
+        condition = beside[0] if conditions is not None else None
+        states, actions, lives = [], [], []
+        live = ~stopped(state)
+        for place in range(steps):
+            action, child = act(state, condition, _chosen(noise[place], beside[-1] if explores else None))
+            state = torch.where(live[:, None], child, state)
+            states.append(state)
+            actions.append(action)
+            lives.append(live)
+            live = live & ~stopped(state)
+        return torch.stack(states), torch.stack(actions), torch.stack(lives), live.any()
+
+    pieces, first, going = [], 0, True
+    short = -len(noises) % steps
+    noises = nn.functional.pad(noises, (0, 0, 0, short)) if short else noises
+    while going:
+        *piece, more = compiler.call(what, key, chunk, state, noises[first : first + steps], *beside, module=module)
+        pieces.append(piece)
+        state, first = piece[0][-1], first + steps
+        going = first < len(noises) and bool(more)
+    columns = pieces[0] if len(pieces) == 1 else [torch.cat(column) for column in zip(*pieces, strict=True)]
+    return Grid(*columns)
+
+
+def _chosen(noise: Tensor, behaviour: Behaviour | Tensor | None) -> Choice:
+    """Choices by these uniforms; a tensor behaviour is (temperature, epsilon)."""
+    if isinstance(behaviour, Behaviour):
+        return lambda logits, allowed: choose(logits, allowed, noise, behaviour)
+    temperature, epsilon = (1.0, 0.0) if behaviour is None else behaviour.unbind()
+    return lambda logits, allowed: inverse_cdf(explored(logits, allowed, temperature, epsilon), noise)
