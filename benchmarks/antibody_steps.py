@@ -1,6 +1,6 @@
 """CPU time of the antibody task: a training step, a balance step, and 100 designs of one complex.
 
-    python benchmarks/antibody.py --data DIR
+    python benchmarks/antibody_steps.py --data DIR
 
 Prints a table: networks of 64/32/3, patches of 64 and of 80 residues in all (loop, antibody and antigen), one thread.
 """

@@ -1,6 +1,6 @@
 """Post-training methods when their data are stale: a table of methods by lags, and one of searchers by priorities.
 
-    python benchmarks/language.py --out benchmarks/language
+    python benchmarks/staleness.py --out benchmarks/staleness
 
 Every method first has six short trials of its learning rate at lag 0 (half the steps, seed 0, the best sampled
 accuracy); then three seeds at lags 0 and 16, one at lags 4 and 64. Searchers (1, 2, 4, 8) with each replay priority are
