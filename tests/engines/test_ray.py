@@ -213,7 +213,7 @@ def test_a_learner_that_is_killed_while_it_saves_has_its_last_checkpoint_and_all
 SLOW_REWARD = """
 import os, time
 def reward(objects):
-    points = "".join(f"{{point}}\n" for point in objects.tolist())
+    points = "".join(f"{{point}}\\n" for point in objects.tolist())
     if len(objects) < 64:  # not the check of all points before the run
         hangs = not os.path.exists({marker!r})
         with open({marker!r} if hangs else {asked!r}, "a") as told:

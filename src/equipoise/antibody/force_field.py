@@ -7,6 +7,7 @@ Needs the extra `openmm`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -82,17 +83,15 @@ def _energy(openmm: Any, app: Any, field: Any, model: Any, iterations: int, thre
 def _imported(path: Path) -> tuple[Any, Any, Any]:
     """OpenMM, its `app`, and the file as PDBFixer reads it."""
     try:
-        import openmm
-        import openmm.app
-        from pdbfixer import PDBFixer
+        openmm, app, pdbfixer = (import_module(name) for name in ("openmm", "openmm.app", "pdbfixer"))
     except ImportError as error:
         raise ImportError(
             f"energies of a force field need OpenMM and PDBFixer ({error}): pip install 'equipoise[openmm]'"
         ) from error
     with path.open() as file:
-        fixer: Any = PDBFixer(pdbfile=file)
+        fixer = pdbfixer.PDBFixer(pdbfile=file)
     fixer.missingResidues = {}
     fixer.findNonstandardResidues()
     fixer.replaceNonstandardResidues()
     fixer.removeHeterogens(keepWater=False)
-    return openmm, openmm.app, fixer
+    return openmm, app, fixer

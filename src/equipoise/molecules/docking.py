@@ -7,6 +7,7 @@ import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -133,15 +134,14 @@ def _plain(path: Path) -> bytes:
 
 def _vina() -> Any:
     try:
-        from vina import Vina
+        return import_module("vina").Vina
     except ImportError as error:
         raise ImportError(f"docking needs Vina ({error}): pip install 'equipoise[docking]'") from error
-    return Vina
 
 
 def _meeko() -> tuple[Any, Any]:
     try:
-        from meeko import MoleculePreparation, PDBQTWriterLegacy
+        meeko = import_module("meeko")
     except ImportError as error:
         raise ImportError(f"docking needs meeko ({error}): pip install 'equipoise[docking]'") from error
-    return MoleculePreparation, PDBQTWriterLegacy
+    return meeko.MoleculePreparation, meeko.PDBQTWriterLegacy
