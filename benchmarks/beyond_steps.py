@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pairing import OWN, ROOT, Contender, Record, facts, load_average, make_environment, worker_line
+from pairing import OWN, ROOT, Contender, Record, facts, make_environment, report, worker_line
 from speed_table import aligned, spread
 from workloads import REGIMES
 
@@ -153,10 +153,7 @@ def main() -> None:
         found["replay"] = replay(options.repeats)
     if "language" in parts:
         found["language"] = language(trl, 5, options.repeats, options.core)
-    found["machine"]["load_after"] = load_average()
-    print(shown(found))
-    if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    report(shown(found), found, options.json)
 
 
 if __name__ == "__main__":

@@ -155,3 +155,11 @@ def agreement(own: Contender, peer: Contender, core: int | None) -> Record:
         shared = str(Path(folder) / "shared.pt")
         worker_line(own, "finetuning", ["--export", shared], core)
         return worker_line(peer, "finetuning", ["--compare", shared], core)
+
+
+def report(text: str, found: Record, path: Path | None) -> None:
+    """Prints a table, and writes what it was made of to `path` where there is one, with the load as it is now."""
+    found["machine"]["load_after"] = load_average()
+    print(text)
+    if path is not None:
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -12,12 +12,10 @@ at most `--seconds` of CPU, at least three steps.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from pairing import Contender, Record, facts, load_average, run_worker
+from pairing import Contender, Record, facts, report, run_worker
 from speed import chosen_core, contenders, parser
 from speed_table import aligned
 from workloads import REGIMES
@@ -74,10 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     who = [one for one in contenders(options, described) if options.only or one.library != "torchgfn"]
     machine = facts(core)
     records = measure(who, options, core)
-    machine["load_after"] = load_average()
-    print(table(records))
-    if options.json:
-        Path(options.json).write_text(json.dumps({"machine": machine, "records": records}, indent=1) + "\n")
+    report(table(records), {"machine": machine, "records": records}, options.json)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from floor import measured
-from pairing import OWN, Contender, Record, agreement, allowed_cores, facts, load_average, make_environment, run_worker
+from pairing import (
+    OWN,
+    Contender,
+    Record,
+    agreement,
+    allowed_cores,
+    facts,
+    load_average,
+    make_environment,
+    report,
+    run_worker,
+)
 from profiling import profile
 from speed_table import summarise, table
 from workloads import REGIMES
@@ -44,7 +55,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--only", choices=LABELS, action="append", help="measure this library only (repeatable)")
     parser.add_argument("--core", type=int, help="the core to run on; the last one allowed unless told")
     parser.add_argument("--quick", action="store_true", help="few steps, one repeat: to see that it works")
-    parser.add_argument("--json", metavar="FILE", help="write all records and the summary to FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all records and the summary to FILE")
     return parser
 
 
@@ -138,11 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, entry in summary.items()
         if OWN in entry["rows"]
     }
-    result["machine"]["load_after"] = load_average()
-    result |= {"summary": summary, "records": records}
-    print(table(summary, floors))
-    if options.json:
-        Path(options.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    report(table(summary, floors), result | {"summary": summary, "records": records}, options.json)
 
 
 if __name__ == "__main__":

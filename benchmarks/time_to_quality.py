@@ -13,14 +13,12 @@ on one core and one thread, libraries in turn, a seed for each repeat.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from pairing import Contender, Record, facts, load_average, worker_line
+from pairing import Contender, Record, facts, load_average, report, worker_line
 from speed import chosen_core, contenders, parser
 from speed_table import OWN, aligned, spread
 
@@ -90,10 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     who = contenders(options, described)
     machine = facts(core)
     records = measure(who, options, core)
-    machine["load_after"] = load_average()
-    print(table(records))
-    if options.json:
-        Path(options.json).write_text(json.dumps({"machine": machine, "records": records}, indent=1) + "\n")
+    report(table(records), {"machine": machine, "records": records}, options.json)
 
 
 if __name__ == "__main__":

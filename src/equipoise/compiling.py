@@ -118,10 +118,6 @@ class Compiler:
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         """A copy of a module has parameters of its own: it runs in eager."""
 
-    def has(self, key: Hashable) -> bool:
-        """Whether the function of this key is compiled."""
-        return key in self._made
-
     def wanted(self, key: Hashable, often: int = PATIENCE) -> bool:
         """Counts a call that would use this key; whether it is compiled, or has come often enough to be."""
         self._wanted[key] += 1

@@ -21,7 +21,8 @@ from equipoise.molecules.policy import ReactionPolicy
 from equipoise.molecules.reactions import Reactions
 from equipoise.recipes import Molecules, train
 from equipoise.recipes.tasks import task
-from equipoise.sampling.retraced import ARRIVED, Walks
+from equipoise.sampling.fixed import ARRIVED
+from equipoise.sampling.retraced import Walks
 from equipoise.training.backward import backward_reinforce
 from equipoise.trajectories import ends
 from molecules.small import AMIDE

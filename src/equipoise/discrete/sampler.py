@@ -13,7 +13,7 @@ from equipoise.contracts import ON_POLICY, Behaviour, Environment, require_both,
 from equipoise.discrete.choices import NETWORK, forward_scores, log_choice, require_discrete, uniforms
 from equipoise.discrete.policies.mlp import Uniform, reads_states
 from equipoise.discrete.rows import Bucket, Packed, bucket, bucket_of
-from equipoise.discrete.walking import Act, Choice, Grid, Stopped, Visits, compiled_walk, walk
+from equipoise.discrete.walking import Choice, Grid, Lanes, Visits, compiled_walk, walk
 from equipoise.sampling.fixed import renewed
 from equipoise.trajectories import Columns, Scores, Trajectories
 
@@ -118,7 +118,7 @@ class DiscreteSampler(nn.Module):
             action = choice(logits, self.environment.allowed(state))
             return action, self.environment.step(state, action)
 
-        moves = self._walk("sampling", first, self.environment.terminal, act, noises, conditions, behaviour)
+        moves = self._walk("sampling", Lanes(first, self.environment.terminal, act, noises, conditions, behaviour))
         if isinstance(moves, Grid) and start is None:
             path, length = moves.path(first)
             return self._record(path, length, self.environment.objects(moves.state[-1]), context)
@@ -149,7 +149,7 @@ class DiscreteSampler(nn.Module):
         def begun(state: Tensor) -> Tensor:
             return self.environment.depth(state) == 0
 
-        moves = self._walk("sampling backwards", last, begun, retreat, noises, conditions)
+        moves = self._walk("sampling backwards", Lanes(last, begun, retreat, noises, conditions))
         lane, move, state, action = moves.visits() if isinstance(moves, Grid) else moves
         length = lane.bincount(minlength=n)
         steps, place = int(length.max()) if n else 0, length[lane] - 1 - move
@@ -237,23 +237,14 @@ class DiscreteSampler(nn.Module):
         values = compiler.call("scoring", key, scored, *tensors, module=self)
         return {name: value[:, : steps + value.shape[1] - horizon] for name, value in zip(names, values, strict=True)}
 
-    def _walk(
-        self,
-        what: str,
-        state: Tensor,
-        stopped: Stopped,
-        act: Act,
-        noises: Tensor,
-        conditions: Tensor | None,
-        behaviour: Behaviour = ON_POLICY,
-    ) -> Visits | Grid:
+    def _walk(self, what: str, lanes: Lanes) -> Visits | Grid:
         """Compiled where there is a compiler and it can be, else in eager."""
         if self.compiler is not None:
             try:
-                return compiled_walk(self.compiler, self, what, state, stopped, act, noises, conditions, behaviour)
+                return compiled_walk(self.compiler, self, what, lanes)
             except NotCompiled:
                 pass
-        return walk(state, stopped, act, noises, conditions, behaviour)
+        return walk(lanes)
 
     def _log_prior(self, trajectories: Trajectories) -> Tensor:
         """log-probability of each step under the prior, (n, steps)."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.compiling import Compiler, NotCompiled
-from equipoise.contracts import Behaviour
+from equipoise.contracts import ON_POLICY, Behaviour
 from equipoise.discrete.choices import choose, explored, inverse_cdf
 
 Choice = Callable[[Tensor, Tensor], Tensor]
@@ -54,12 +54,11 @@ class Grid:
         return {"state": state, "action": self.action[:steps].t().contiguous()}, length
 
 
-def walk(
-    state: Tensor, stopped: Stopped, act: Act, noises: Tensor, conditions: Tensor | None, behaviour: Behaviour
-) -> Visits:
-    """Moves every lane until it has stopped.
+@dataclass(frozen=True)
+class Lanes:
+    """Where lanes begin, and how they move.
 
-    Args:
+    Attributes:
         state: (n, width) where they begin.
         stopped: states -> (n,) booleans.
         act: one move.
@@ -67,54 +66,52 @@ def walk(
         conditions: (n, features), or None.
         behaviour: how choices are explored.
     """
+
+    state: Tensor
+    stopped: Stopped
+    act: Act
+    noises: Tensor
+    conditions: Tensor | None = None
+    behaviour: Behaviour = ON_POLICY
+
+
+def walk(lanes: Lanes) -> Visits:
+    """Moves every lane until it has stopped."""
+    state = lanes.state
     lane = torch.arange(len(state))
     moves = [(lane[:0], state[:0], lane[:0])]
     # What inference mode makes cannot be saved for gradients; the joined columns, made outside it, can.
     with torch.inference_mode():
         while len(lane):
-            done = stopped(state)
+            done = lanes.stopped(state)
             if done.any():
                 live = (~done).nonzero()[:, 0]
                 lane, state = lane[live], state[live]
                 if not len(lane):
                     break
-            noise, condition = noises[len(moves) - 1], conditions
+            noise, condition = lanes.noises[len(moves) - 1], lanes.conditions
             if len(lane) < len(noise):
-                noise, condition = noise[lane], None if conditions is None else conditions[lane]
-            action, state = act(state, condition, _chosen(noise, behaviour))
+                noise, condition = noise[lane], None if condition is None else condition[lane]
+            action, state = lanes.act(state, condition, _chosen(noise, lanes.behaviour))
             moves.append((lane, state, action))
     number = torch.arange(-1, len(moves) - 1).repeat_interleave(torch.tensor([len(lane) for lane, _, _ in moves]))
-    lanes, states, actions = (torch.cat(column) for column in zip(*moves, strict=True))
-    return lanes, number, states, actions
+    lane, states, actions = (torch.cat(column) for column in zip(*moves, strict=True))
+    return lane, number, states, actions
 
 
-def compiled_walk(
-    compiler: Compiler,
-    module: nn.Module,
-    what: str,
-    state: Tensor,
-    stopped: Stopped,
-    act: Act,
-    noises: Tensor,
-    conditions: Tensor | None,
-    behaviour: Behaviour,
-) -> Grid:
+def compiled_walk(compiler: Compiler, module: nn.Module, what: str, lanes: Lanes) -> Grid:
     """The same moves as `walk`, in compiled chunks; lanes that have stopped stay where they are.
 
     Args:
         compiler: of the module's parameters.
-        module: what `act` evaluates.
+        module: what a move evaluates.
         what: name of the walk.
-        state: (n, width) where lanes begin.
-        stopped: states -> (n,) booleans.
-        act: one move.
-        noises: (steps, n) uniforms, one a move and lane.
-        conditions: (n, features), or None.
-        behaviour: how choices are explored.
+        lanes: that move.
 
     Raises:
         NotCompiled: it cannot be compiled, or has not been wanted often enough.
     """
+    state, noises, conditions, behaviour = lanes.state, lanes.noises, lanes.conditions, lanes.behaviour
     explores = behaviour.epsilon > 0 or behaviour.temperature != 1.0
     steps = min(CHUNK, len(noises))
     key = (id(module), what, tuple(state.shape), explores)
@@ -127,14 +124,14 @@ def compiled_walk(
     def chunk(state: Tensor, noise: Tensor, *beside: Tensor) -> tuple[Tensor, ...]:
         condition = beside[0] if conditions is not None else None
         states, actions, lives = [], [], []
-        live = ~stopped(state)
+        live = ~lanes.stopped(state)
         for place in range(steps):
-            action, child = act(state, condition, _chosen(noise[place], beside[-1] if explores else None))
+            action, child = lanes.act(state, condition, _chosen(noise[place], beside[-1] if explores else None))
             state = torch.where(live[:, None], child, state)
             states.append(state)
             actions.append(action)
             lives.append(live)
-            live = live & ~stopped(state)
+            live = live & ~lanes.stopped(state)
         return torch.stack(states), torch.stack(actions), torch.stack(lives), live.any()
 
     pieces, first, going = [], 0, True

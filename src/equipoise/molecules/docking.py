@@ -89,20 +89,20 @@ class Docking:
         chem = rdkit_chem()
         from rdkit.Chem import AllChem
 
-        preparation, writer = _meeko()
+        meeko = _extra("meeko")
         mol = chem.AddHs(chem.MolFromSmiles(smiles))
         placed: Any = AllChem
         if placed.EmbedMolecule(mol, randomSeed=self.seed) != 0:
             return None
         if placed.MMFFHasAllMoleculeParams(mol):
             placed.MMFFOptimizeMolecule(mol)
-        (setup, *_) = preparation().prepare(mol)
-        text, fine, _ = writer.write_string(setup)
+        (setup, *_) = meeko.MoleculePreparation().prepare(mol)
+        text, fine, _ = meeko.PDBQTWriterLegacy.write_string(setup)
         return text if fine else None
 
     def _opened(self) -> Any:
         if self._vina is None:
-            vina = _vina()(sf_name="vina", cpu=self.cores, seed=self.seed, verbosity=0)
+            vina = _extra("vina").Vina(sf_name="vina", cpu=self.cores, seed=self.seed, verbosity=0)
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "receptor.pdbqt"
                 path.write_bytes(_plain(self.receptor))
@@ -132,16 +132,8 @@ def _plain(path: Path) -> bytes:
     return gzip.decompress(blob) if path.suffix == ".gz" else blob
 
 
-def _vina() -> Any:
+def _extra(name: str) -> Any:
     try:
-        return import_module("vina").Vina
+        return import_module(name)
     except ImportError as error:
-        raise ImportError(f"docking needs Vina ({error}): pip install 'equipoise[docking]'") from error
-
-
-def _meeko() -> tuple[Any, Any]:
-    try:
-        meeko = import_module("meeko")
-    except ImportError as error:
-        raise ImportError(f"docking needs meeko ({error}): pip install 'equipoise[docking]'") from error
-    return meeko.MoleculePreparation, meeko.PDBQTWriterLegacy
+        raise ImportError(f"docking needs Vina and meeko ({error}): pip install 'equipoise[docking]'") from error

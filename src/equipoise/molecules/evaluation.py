@@ -154,8 +154,8 @@ def backward_reach(sampler: DiscreteSampler, drawn: Trajectories, generator: tor
     good = torch.tensor([bool(text) for text in smiles_of(drawn.objects)])
     rows = drawn[good]
     walked = sampler.sample_to(ends(rows.objects, context=rows.context), generator=generator)
-    begins = walked.path["state"][:, 0] == sampler.environment.initial(1)
-    return float(begins.all(1).double().mean())
+    space: Any = sampler.environment
+    return float(space.arrived(walked).double().mean())
 
 
 def sound_share(smiles: Sequence[str]) -> float:

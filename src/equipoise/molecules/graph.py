@@ -15,7 +15,7 @@ from torch import Tensor
 
 from equipoise.molecules.reactions import LONGEST, NOTHING, Parent, Reactions
 from equipoise.molecules.space import BLOCK, ENDED, MOLECULE, SLOT, START, ReactionSpace, View, smiles_of
-from equipoise.trajectories import Columns, Trajectories
+from equipoise.trajectories import Columns
 
 COUNT, CHOSEN_SLOT, CHOSEN_BLOCK, FLAG, HEAD = range(5)
 """Columns of a state; the characters begin at HEAD."""
@@ -231,10 +231,6 @@ class MoleculeSpace(ReactionSpace):
         way = ways[min(chosen, len(ways) - 1)]
         leads = self.exact or smiles in self.reactions.products(way.smiles, way.slot, way.block)
         return way if leads else None
-
-    def arrived(self, trajectories: Trajectories) -> Tensor:
-        """(n,) bool: whether a path begins at the start, and is not a walk back that was lost."""
-        return (trajectories.path["state"][:, 0] == 0).all(1)
 
     def objects(self, state: Tensor) -> dict[str, Columns]:
         """The molecules, and the states that tell what failed apart."""

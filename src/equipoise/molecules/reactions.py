@@ -122,7 +122,7 @@ class Reactions:
             found = self._run(smiles, slot, block)
             if self.reversible:
                 me = Parent(smiles, slot, block)
-                found = tuple(product for product in found if me in self._reached(product))
+                found = tuple(product for product in found if me in self.proposals(product))
             self._products[key] = found
         return found
 
@@ -152,8 +152,8 @@ class Reactions:
         """Parents by reversed templates that lead to the molecule when run forwards, reachable or not."""
         found = self._candidates.get(smiles)
         if found is None:
-            ways = self._reached(smiles)
-            found = tuple(sorted(way for way in ways if smiles in self.products(way.smiles, way.slot, way.block)))
+            ways = self.proposals(smiles)
+            found = tuple(way for way in ways if smiles in self.products(way.smiles, way.slot, way.block))
             self._candidates[smiles] = found
         return found
 
@@ -181,13 +181,9 @@ class Reactions:
         """
         found = self._proposals.get(smiles)
         if found is None:
-            found = tuple(sorted(self._reached(smiles)))
+            found = tuple(sorted(set(self._propose(smiles))))
             self._proposals[smiles] = found
         return found
-
-    def _reached(self, smiles: str) -> frozenset[Parent]:
-        """Ways that reversed templates propose, whose added reactant is a block (unchecked forwards)."""
-        return frozenset(self._propose(smiles))
 
     def _propose(self, smiles: str) -> Iterable[Parent]:
         mol, number = self.mol(smiles), self.chemistry.number

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from equipoise.molecules.chemistry import rdkit_chem
 from equipoise.molecules.reactions import NOTHING, Reactions, Table
-from equipoise.trajectories import Columns
+from equipoise.trajectories import Columns, Trajectories
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -88,6 +88,14 @@ class ReactionSpace:
         found = torch.zeros(self.actions, dtype=torch.bool)
         found[1 : 1 + len(mask)] = torch.from_numpy(mask)
         return found
+
+    def initial(self, n: int) -> Tensor:
+        """n states before the first step."""
+        raise NotImplementedError
+
+    def arrived(self, trajectories: Trajectories) -> Tensor:
+        """(n,) bool: whether a path begins at the start, and is not a walk back that was lost."""
+        return (trajectories.path["state"][:, 0] == self.initial(1)).all(1)
 
     def view(self, state: Tensor) -> View:
         """What the states are."""

@@ -89,11 +89,13 @@ def molecules(config: Molecules, reward: Callable[..., Tensor] | None = None) ->
         ImportError: rdkit is not installed.
     """
     chosen = reward_of(config, reward)
-    exact = config.state == "molecule"
-    reactions = Reactions(chemistry_of(config), most_atoms=config.most_atoms, reversible=exact)
-    space: ReactionSpace = RouteSpace(reactions, most=config.reactions)
-    if exact:
+    merged = config.state == "molecule"
+    reactions = Reactions(chemistry_of(config), most_atoms=config.most_atoms, reversible=merged)
+    space: ReactionSpace
+    if merged:
         space = MoleculeSpace(reactions, most=config.reactions, exact=config.parents == "exact")
+    else:
+        space = RouteSpace(reactions, most=config.reactions)
 
     def policy(heads: Mapping[str, int], condition: int) -> nn.Module:
         graph = config.network == "transformer"

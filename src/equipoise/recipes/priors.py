@@ -30,15 +30,17 @@ def prior_state(
     """
     from equipoise.recipes.runs import continue_run, open_run, train  # which build runs by the tasks
 
+    path = None if folder is None else folder / "prior"
     if given is not None:
         stored = open_run(given)
         if not fits(stored.config):
             raise ValueError(f"'{given}' is no prior of this task {wanted}, or leave out --prior")
-        return stored.built.sampler.network.state_dict()
-    path = None if folder is None else folder / "prior"
-    if path is not None and (path / "config.yaml").exists():
+        built = stored.built
+    elif path is not None and (path / "config.yaml").exists():
         stored = open_run(path)
         if not stored.folder.done:
             continue_run(stored)
-        return stored.built.sampler.network.state_dict()
-    return train(first(path)).sampler.network.state_dict()
+        built = stored.built
+    else:
+        built = train(first(path))
+    return built.sampler.network.state_dict()

@@ -13,6 +13,9 @@ from equipoise.trajectories import Fixed, Trajectories
 GUIDE = "log_guide"
 """(n, steps): log-probability of each step under a guide that leads backwards from the object."""
 
+ARRIVED = "arrived"
+"""(n,): whether a walk back reached the start, 1 or 0."""
+
 LAGGED = "log_pb_lagged"
 """(n, steps): log-probability of each step under a copy of the backward policy that lags behind."""
 

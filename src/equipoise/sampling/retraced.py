@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from equipoise.contracts import Sampler, Source
-from equipoise.trajectories import Fixed, Trajectories, ends
-
-ARRIVED = "arrived"
-"""Name of the fixed value that says whether a walk reached the start, 1 or 0."""
+from equipoise.sampling.fixed import ARRIVED, with_fixed
+from equipoise.trajectories import Trajectories, ends
 
 
 class Retraced:
@@ -70,8 +67,7 @@ class Walks:
             held = 0 if rows is None else len(rows)
             raise ValueError(f"{n} walks were asked for and there are {held} ends: draw from the inner source first")
         walked = self.sampler.sample_to(rows, generator=generator)
-        value = self.arrived(walked).to(torch.get_default_dtype())
-        return replace(walked, fixed={**walked.fixed, ARRIVED: Fixed(value, walked.version.clone())})
+        return with_fixed(walked, ARRIVED, self.arrived(walked).to(torch.get_default_dtype()))
 
     def observe(self, trajectories: Trajectories, residual: Tensor | None) -> None:
         """Nothing is kept."""

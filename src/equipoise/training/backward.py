@@ -14,8 +14,7 @@ from torch import Tensor
 from equipoise.contracts import Sampler
 from equipoise.objectives import residuals
 from equipoise.objectives.divergences import Divergence
-from equipoise.sampling.fixed import GUIDE
-from equipoise.sampling.retraced import ARRIVED
+from equipoise.sampling.fixed import ARRIVED, GUIDE
 from equipoise.training.balance import LogZ, Residual, balance, guided
 from equipoise.training.terms import Loss, Term, path_sum, target_of
 from equipoise.trajectories import Scores, Trajectories

@@ -70,7 +70,7 @@ class BufferActor:
         self._wake()
 
     async def lost(self, searcher: int) -> list[int]:
-        """Gives a dead searcher's orders to others; their tickets."""
+        """The tickets of a dead searcher's orders, which others are given."""
         tickets = self.buffer.lost(searcher)
         self._wake()
         return tickets
