@@ -42,7 +42,7 @@ PEERS = ("gfnx", "torchgfn")
 LABELS = (OWN, f"{OWN} compiled", *PEERS)
 WARMUP = {"hypergrid": 30, "bits": 5, "strings": 50, "finetuning": 8}
 QUICK_WARMUP = {"hypergrid": 3, "bits": 1, "strings": 5, "finetuning": 2}
-COMPILED_WARMUP = 40
+COMPILED_WARMUP = 200
 """Steps in which our compiled variant meets every shape that it compiles."""
 QUICK_REPEATS = 1
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,8 @@ OPTIONS: dict[str, Any] = {
 PATIENCE = 3
 """Calls of one shape before it is compiled: what is asked for once or twice is not worth seconds."""
 
-NEAR_PATIENCE = 50
-"""The same, where a bucket that is not much larger serves meanwhile."""
-MOST_PADDING = 2
-"""How many times larger that bucket may be."""
+WASTE = 100.0
+"""Work, in calls of a bucket's own size, that is spent on padding to a larger one before it gets its own."""
 
 
 class NotCompiled(Exception):
@@ -112,16 +110,18 @@ class Compiler:
         self._made: dict[Hashable, Callable[..., tuple[Tensor, ...]]] = {}
         self._refused: set[Hashable] = set()
         self._wanted: Counter[Hashable] = Counter()
+        self._wasted: defaultdict[Hashable, float] = defaultdict(float)
+        self._missed: defaultdict[Hashable, list[int]] = defaultdict(list)
         self._said: set[str] = set()
         self._broken = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         """A copy of a module has parameters of its own: it runs in eager."""
 
-    def wanted(self, key: Hashable, often: int = PATIENCE) -> bool:
+    def wanted(self, key: Hashable) -> bool:
         """Counts a call that would use this key; whether it is compiled, or has come often enough to be."""
         self._wanted[key] += 1
-        return key in self._made or self._wanted[key] >= often
+        return key in self._made or self._wanted[key] >= PATIENCE
 
     def call(
         self,
@@ -155,15 +155,20 @@ class Compiler:
         """The key (*group, size) of the bucket to use: the wanted one, or a larger one that is compiled already.
 
         Raises:
-            NotCompiled: none is compiled, and this size has not been wanted often enough.
+            NotCompiled: none is compiled that is large enough, and such have not been wanted often enough.
         """
-        larger = [key[-1] for key in self._made if isinstance(key, tuple) and key[:-1] == group and key[-1] > size]
-        near = any(other <= MOST_PADDING * size for other in larger)
-        if self.wanted((*group, size), NEAR_PATIENCE if near else PATIENCE):
-            return (*group, size)
-        if not larger:
+        made = [key[-1] for key in self._made if isinstance(key, tuple) and key[:-1] == group]
+        larger = min((other for other in made if other >= size), default=None)
+        if larger is not None:
+            self._wasted[(*group, size)] += larger / size - 1
+            return (*group, larger if self._wasted[(*group, size)] < WASTE else size)
+        missed = self._missed[group]
+        missed.append(size)
+        if len(missed) < PATIENCE:
             raise NotCompiled(str(group))
-        return (*group, min(larger))
+        size = max(missed)
+        missed.clear()
+        return (*group, size)
 
     def refuse(self, what: str, key: Hashable, reason: BaseException | str) -> NotCompiled:
         """The error of a function that is not compiled; its reason is said once for each `what`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,9 @@ Visits = tuple[Tensor, Tensor, Tensor, Tensor]
 
 CHUNK = 8
 """Steps of a compiled call; lanes that have stopped are looked for between calls."""
+
+FEWEST = 4
+"""Lanes of a compiled call, at least, where fewer than all are moved."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,9 @@ def walk(lanes: Lanes) -> Visits:
 def compiled_walk(compiler: Compiler, module: nn.Module, what: str, lanes: Lanes) -> Grid:
     """The same moves as `walk`, in compiled chunks; lanes that have stopped stay where they are.
 
+    A chunk moves all lanes, or a half or a quarter of them once no more still move: a long tail of a few lanes then
+    costs what few lanes cost.
+
     Args:
         compiler: of the module's parameters.
         module: what a move evaluates.
@@ -111,15 +117,14 @@ def compiled_walk(compiler: Compiler, module: nn.Module, what: str, lanes: Lanes
     Raises:
         NotCompiled: it cannot be compiled, or has not been wanted often enough.
     """
-    state, noises, conditions, behaviour = lanes.state, lanes.noises, lanes.conditions, lanes.behaviour
+    conditions, behaviour = lanes.conditions, lanes.behaviour
     explores = behaviour.epsilon > 0 or behaviour.temperature != 1.0
-    steps = min(CHUNK, len(noises))
-    key = (id(module), what, tuple(state.shape), explores)
-    if not compiler.wanted(key):
-        raise NotCompiled(what)
-    beside = [] if conditions is None else [conditions]
-    if explores:
-        beside.append(torch.tensor([behaviour.temperature, behaviour.epsilon]))
+    steps, (n, width) = min(CHUNK, len(lanes.noises)), lanes.state.shape
+    settings = [torch.tensor([behaviour.temperature, behaviour.epsilon])] if explores else []
+    sizes = [n, *(size for size in (-(-n // 2), -(-n // 4)) if FEWEST <= size < n)]
+
+    def key(size: int) -> tuple[Hashable, ...]:
+        return id(module), what, size, width, explores
 
     def chunk(state: Tensor, noise: Tensor, *beside: Tensor) -> tuple[Tensor, ...]:
         condition = beside[0] if conditions is not None else None
@@ -132,18 +137,42 @@ def compiled_walk(compiler: Compiler, module: nn.Module, what: str, lanes: Lanes
             actions.append(action)
             lives.append(live)
             live = live & ~lanes.stopped(state)
-        return torch.stack(states), torch.stack(actions), torch.stack(lives), live.any()
+        return torch.stack(states), torch.stack(actions), torch.stack(lives), live
 
-    pieces, first, going = [], 0, True
-    short = -len(noises) % steps
-    noises = nn.functional.pad(noises, (0, 0, 0, short)) if short else noises
-    while going:
-        *piece, more = compiler.call(what, key, chunk, state, noises[first : first + steps], *beside, module=module)
-        pieces.append(piece)
-        state, first = piece[0][-1], first + steps
-        going = first < len(noises) and bool(more)
+    if not compiler.wanted(key(n)):
+        raise NotCompiled(what)
+    noises = nn.functional.pad(lanes.noises, (0, 0, 0, -len(lanes.noises) % steps)).split(steps)
+    pieces, lane, state = [], torch.arange(n), lanes.state
+    live, going = torch.ones(n, dtype=torch.bool), n
+    for noise in noises:
+        size = min(size for size in sizes if size >= going and (size == n or compiler.wanted(key(size))))
+        if size < len(lane):
+            kept = live.byte().argsort(descending=True)[:size]
+            lane, state = lane[kept], state[kept]
+        some = size < n
+        beside = [] if conditions is None else [conditions[lane] if some else conditions]
+        given = (state, noise[:, lane] if some else noise, *beside, *settings)
+        *piece, live = compiler.call(what, key(size), chunk, *given, module=module)
+        state = piece[0][-1]
+        pieces.append(_spread(pieces[-1], piece, lane) if some else piece)
+        going = int(live.sum())
+        if not going:
+            break
     columns = pieces[0] if len(pieces) == 1 else [torch.cat(column) for column in zip(*pieces, strict=True)]
     return Grid(*columns)
+
+
+def _spread(before: list[Tensor], piece: list[Tensor], lane: Tensor) -> list[Tensor]:
+    """Moves of some lanes, as moves of all; the others stay where they were at the end of the piece before."""
+    states, actions, lives = piece
+    every = before[0][-1].repeat(len(states), 1, 1)
+    every[:, lane] = states
+    shape = every.shape[:2]
+    return [
+        every,
+        actions.new_zeros(shape).index_copy_(1, lane, actions),
+        lives.new_zeros(shape).index_copy_(1, lane, lives),
+    ]
 
 
 def _chosen(noise: Tensor, behaviour: Behaviour | Tensor | None) -> Choice:

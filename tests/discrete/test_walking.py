@@ -1,0 +1,97 @@
+"""Compiled walks, with the compiler's part done in eager: the same moves, whichever lanes a chunk moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from equipoise.compiling import PATIENCE, WASTE, Compiler, Flat, NotCompiled
+from equipoise.discrete.choices import uniforms
+from equipoise.discrete.environments.hypergrid import Hypergrid
+from equipoise.discrete.policies.mlp import MLP
+from equipoise.discrete.walking import Choice, Lanes, compiled_walk, walk
+
+GRID = Hypergrid(dim=2, side=12)
+
+
+class Direct(Compiler):
+    """Calls what it should compile, and notes the keys."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(Flat([module]))
+        self.keys: list[Any] = []
+
+    def wanted(self, key: Hashable) -> bool:
+        return True
+
+    def call(
+        self,
+        what: str,
+        key: Hashable,
+        function: Callable[..., tuple[Tensor, ...]],
+        *inputs: Tensor,
+        module: nn.Module | None = None,
+    ) -> tuple[Tensor, ...]:
+        self.keys.append(key)
+        return function(*inputs)
+
+
+def lanes(network: nn.Module, n: int, condition: bool = False) -> Lanes:
+    def act(state: Tensor, condition: Tensor | None, choice: Choice) -> tuple[Tensor, Tensor]:
+        logits = network(GRID.encode(state))["forward"]
+        if condition is not None:
+            logits = logits + torch.tensor([0.0, 0.0, 1.0]) * condition
+        action = choice(logits, GRID.allowed(state))
+        return action, GRID.step(state, action)
+
+    noises = uniforms(GRID.horizon, n, torch.Generator().manual_seed(3))
+    conditions = torch.linspace(-3, 1, n)[:, None] if condition else None
+    return Lanes(GRID.initial(n), GRID.terminal, act, noises, conditions)
+
+
+@pytest.mark.parametrize("condition", [False, True])
+@pytest.mark.parametrize("n", [1, 3, 7, 16, 33])
+def test_chunks_of_fewer_lanes_make_the_moves_of_single_steps(n: int, condition: bool) -> None:
+    torch.manual_seed(0)
+    network = MLP(GRID.features, (16,), {"forward": 3})
+    given = lanes(network, n, condition)
+    compiler = Direct(network)
+    with torch.no_grad():
+        grid = compiled_walk(compiler, network, "sampling", given)
+        lane, number, state, action = walk(given)
+    found = {(int(a), int(b)): (c.tolist(), int(d)) for a, b, c, d in zip(*grid.visits(), strict=True)}
+    assert found == {
+        (int(a), int(b)): (c.tolist(), int(d)) for a, b, c, d in zip(lane, number, state, action, strict=True)
+    }
+    assert GRID.terminal(grid.state[-1]).all()
+    stays = grid.state[1:] == grid.state[:-1]
+    assert stays.all(2)[~grid.live[1:]].all()
+    if n == 33:
+        assert {33, 9} <= {key[2] for key in compiler.keys}
+
+
+def test_a_bucket_of_its_own_is_earned_by_what_padding_wastes() -> None:
+    compiler = Direct(nn.Linear(1, 1))
+
+    def asked(size: int) -> int:
+        key = compiler.smallest(("rows",), size)
+        compiler._made[key] = lambda *inputs: inputs
+        return key[-1]
+
+    for size in (128, 192, 128)[: PATIENCE - 1]:
+        with pytest.raises(NotCompiled):
+            compiler.smallest(("rows",), size)
+    assert asked(128) == 192  # the largest that was missed
+    calls = 0
+    while asked(128) == 192:
+        calls += 1
+    assert calls == pytest.approx(WASTE / (192 / 128 - 1), abs=1)
+    assert asked(100) == 128
+    for _ in range(PATIENCE - 1):
+        with pytest.raises(NotCompiled):
+            compiler.smallest(("rows",), 256)
+    assert asked(256) == 256
