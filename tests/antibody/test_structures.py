@@ -42,10 +42,10 @@ def test_chothia_numbers_are_believed_where_the_conserved_residues_have_them() -
         ["82A", "82B", "82C"] + [str(number) for number in range(83, 101)] + [str(number) for number in range(101, 114)]
     )
     letters = HEAVY[: len(numbers)]
-    found, end = loops_of(letters, numbers, "H")
-    counted, _ = loops_of(letters, [str(place + 1) for place in range(len(letters))], "H")
+    domain = loops_of(letters, numbers, "H")
+    found, counted = domain.loops, loops_of(letters, [str(place + 1) for place in range(len(letters))], "H").loops
     assert letters[slice(*found["H1"])] == "GFTFSSY" and letters[slice(*found["H2"])] == "SGSGGS"
-    assert found == counted and end == len(letters)
+    assert found == counted and domain.end == len(letters)
 
 
 def test_a_chain_without_a_variable_domain_has_no_role() -> None:

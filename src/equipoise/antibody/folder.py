@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from equipoise.antibody.loops import Domain
 from equipoise.antibody.residues import LOOPS
 from equipoise.antibody.structures import (
     ANTIGEN,
     ENDINGS,
+    Chain,
     Structure,
     assemble,
     from_blob,
+    printed,
     read_chains,
     similarity,
     to_blob,
@@ -65,12 +68,18 @@ def load(folder: Path) -> Prepared:
     return Prepared(tuple(structures), ())
 
 
-def read_folder(folder: Path, report: Callable[[int, int], None] = lambda done, of: None) -> Prepared:
+def read_folder(
+    folder: Path,
+    report: Callable[[int, int], None] = lambda done, of: None,
+    *,
+    domain_of: Callable[[Chain], Domain | None] = printed,
+) -> Prepared:
     """Reads every complex of a folder that is not prepared; nothing malformed stops it.
 
     Args:
         folder: in one of the layouts above.
         report: told how many are done, of how many.
+        domain_of: finds a chain's variable domain, as in `structures.assemble`.
 
     Raises:
         ValueError: not one complex can be read.
@@ -78,7 +87,7 @@ def read_folder(folder: Path, report: Callable[[int, int], None] = lambda done, 
     entries, malformed = _entries(folder)
     found: list[Structure] = []
     for place, entry in enumerate(entries, 1):
-        structure, problems = read_entry(entry)
+        structure, problems = read_entry(entry, domain_of)
         malformed += [(entry.name, problem) for problem in problems]
         if structure is not None:
             found.append(structure)
@@ -108,13 +117,17 @@ def write_folder(prepared: Prepared, out: Path) -> None:
     (out / "malformed.tsv").write_text("\n".join(["where\treason", *problems]) + "\n")
 
 
-def read_entry(entry: Entry) -> tuple[Structure | None, list[str]]:
+def read_entry(
+    entry: Entry, domain_of: Callable[[Chain], Domain | None] = printed
+) -> tuple[Structure | None, list[str]]:
     """One complex, or None; and what is malformed of it."""
     if not entry.files:
         return None, ["the table has a row for it, and there are no files"]
     try:
         chains = [chain for path in entry.files for chain in read_chains(path)]
-        structure, problems = assemble(entry.name, chains, antibody=entry.antibody, antigen=entry.antigen)
+        structure, problems = assemble(
+            entry.name, chains, antibody=entry.antibody, antigen=entry.antigen, domain_of=domain_of
+        )
     except (ValueError, OSError, EOFError, IndexError) as error:
         return None, [str(error)]
     if not structure.loops:

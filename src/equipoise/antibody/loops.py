@@ -12,7 +12,8 @@ J. Mol. Biol. 273.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 MOTIFS = {
     "H": re.compile(r"C(?P<first>.{8,22})W(?=.[RKQLH][QKHELR])(?P<middle>.{45,80}?)C(?P<last>.{3,34}?)W[GSAR].G"),
@@ -41,7 +42,22 @@ def find_role(letters: str) -> str | None:
     return min(places, key=lambda role: places[role]) if places else None
 
 
-def loops_of(letters: str, numbers: Sequence[str], role: str) -> tuple[dict[str, tuple[int, int]], int]:
+@dataclass(frozen=True)
+class Domain:
+    """A variable domain of a chain.
+
+    Attributes:
+        role: 'H' or 'L'.
+        loops: first residue and one beyond the last, counted from 0, of each loop that was found.
+        end: one beyond the domain's last residue.
+    """
+
+    role: str
+    loops: Mapping[str, tuple[int, int]]
+    end: int
+
+
+def loops_of(letters: str, numbers: Sequence[str], role: str) -> Domain:
     """The loops of a variable domain, and where it ends.
 
     Args:
@@ -49,29 +65,35 @@ def loops_of(letters: str, numbers: Sequence[str], role: str) -> tuple[dict[str,
         numbers: of its residues as printed, such as '100A'.
         role: 'H' or 'L'.
 
-    Returns:
-        First residue and one beyond the last, counted from 0, of each loop that was found; and one beyond the domain.
-
     Raises:
         ValueError: neither numbers nor motifs of a variable domain.
     """
     whole = [int(re.sub(r"\D+$", "", number) or 0) for number in numbers]
     if _numbered(letters, whole, role):
-        found = {}
-        for loop, (first, last) in RANGES.items():
-            rows = [row for row, number in enumerate(whole) if first <= number <= last]
-            # A file may number other chains' copies, or a tail, with the same numbers again: the first run counts.
-            if loop[0] == role and rows:
-                run = next((place for place, row in enumerate(rows) if row != rows[0] + place), len(rows))
-                found[loop] = (rows[0], rows[0] + run)
-        end = next((row for row, number in enumerate(whole) if number > LAST[role]), len(whole))
-        return found, end
+        return numbered(whole, role)
     match = MOTIFS[role].search(letters)
     if match is None:
         raise ValueError(f"no variable domain of the {'heavy' if role == 'H' else 'light'} chain was found")
     found = _counted(match, role)
     found = {loop: rows for loop, rows in found.items() if LENGTHS[loop][0] <= rows[1] - rows[0] <= LENGTHS[loop][1]}
-    return found, min(match.end("last") + TAIL[role], len(letters))
+    return Domain(role, found, min(match.end("last") + TAIL[role], len(letters)))
+
+
+def numbered(numbers: Sequence[int], role: str) -> Domain:
+    """The domain of a chain whose residues have these Chothia numbers; 0 for a residue that has none.
+
+    Example:
+        >>> numbered([94, 95, 96, 102, 103], "H").loops
+        {'H3': (1, 4)}
+    """
+    found = {}
+    for loop, (first, last) in RANGES.items():
+        rows = [row for row, number in enumerate(numbers) if first <= number <= last]
+        # A file may number other chains' copies, or a tail, with the same numbers again: the first run counts.
+        if loop[0] == role and rows:
+            run = next((place for place, row in enumerate(rows) if row != rows[0] + place), len(rows))
+            found[loop] = (rows[0], rows[0] + run)
+    return Domain(role, found, next((row for row, number in enumerate(numbers) if number > LAST[role]), len(numbers)))
 
 
 def _numbered(letters: str, numbers: Sequence[int], role: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.antibody.loops import find_role, loops_of
+from equipoise.antibody.loops import Domain, find_role, loops_of
 from equipoise.antibody.residues import numbers_of, text_of
 from equipoise.trajectories import from_bytes, to_bytes
 
@@ -91,16 +91,28 @@ def read_chains(path: Path) -> list[Chain]:
     return kept
 
 
+def printed(chain: Chain) -> Domain | None:
+    """A chain's variable domain by its printed numbers or its conserved residues; None where it has no motifs."""
+    role = find_role(chain.letters)
+    return None if role is None else loops_of(chain.letters, chain.numbers, role)
+
+
 def assemble(
-    name: str, chains: Sequence[Chain], *, antibody: Iterable[str] | None = None, antigen: Iterable[str] | None = None
+    name: str,
+    chains: Sequence[Chain],
+    *,
+    antibody: Iterable[str] | None = None,
+    antigen: Iterable[str] | None = None,
+    domain_of: Callable[[Chain], Domain | None] = printed,
 ) -> tuple[Structure, list[str]]:
     """A complex of chains, its roles from names or found, and the loops that could not be used, with reasons.
 
     Args:
         name: of the complex.
         chains: of its files.
-        antibody: names of the antibody's chains; None: those that have the motifs of a variable domain.
+        antibody: names of the antibody's chains; None: those that have a variable domain.
         antigen: names of the antigen's; None: all others.
+        domain_of: finds a chain's variable domain: `printed`, or `equipoise.antibody.numbering.predicted`.
 
     Raises:
         ValueError: a chain that is named and not there, no antibody chain with a variable domain, or no antigen.
@@ -109,28 +121,26 @@ def assemble(
     for chain in chains:
         by_name.setdefault(chain.name, chain)
     wanted = None if antibody is None else _named(by_name, antibody)
-    roles: list[tuple[Chain, int, Mapping[str, tuple[int, int]], int]] = []
+    domains: list[tuple[Chain, Domain]] = []
     unused = []
     for chain in by_name.values() if wanted is None else wanted:
-        role = find_role(chain.letters)
-        if role is None and wanted is not None:
-            unused.append(f"chain {chain.name} has no motifs of a variable domain and is left out")
-        taken = any(held == (HEAVY if role == "H" else LIGHT) for _, held, _, _ in roles)
-        if role is not None and not taken:
-            found, end = loops_of(chain.letters, chain.numbers, role)
-            roles.append((chain, HEAVY if role == "H" else LIGHT, found, end))
-    if not roles:
+        domain = domain_of(chain)
+        if domain is None and wanted is not None:
+            unused.append(f"chain {chain.name} has no variable domain and is left out")
+        if domain is not None and all(held.role != domain.role for _, held in domains):
+            domains.append((chain, domain))
+    if not domains:
         given = "no chain" if wanted is None else f"none of the chains {', '.join(chain.name for chain in wanted)}"
-        raise ValueError(f"{given} has the motifs of a variable domain (C..W..C..[WF]G.G)")
-    taken_names = {chain.name for chain, _, _, _ in roles} | set(() if antibody is None else antibody)
+        raise ValueError(f"{given} has a variable domain (by motifs: C..W..C..[WF]G.G)")
+    taken_names = {chain.name for chain, _ in domains} | set(() if antibody is None else antibody)
     others = by_name.values() if antigen is None else _named(by_name, antigen)
     partner = [chain for chain in others if chain.name not in taken_names]
     if antigen is None:  # a second copy of the antibody in the file is no antigen
-        partner = [chain for chain in partner if find_role(chain.letters) is None]
+        partner = [chain for chain in partner if domain_of(chain) is None]
     if not partner:
         raise ValueError("no antigen chain with residues")
-    roles.sort(key=lambda entry: entry[1])
-    structure, problems = _joined(name, roles, partner)
+    domains.sort(key=lambda entry: entry[1].role)
+    structure, problems = _joined(name, domains, partner)
     return structure, [*unused, *problems]
 
 
@@ -200,22 +210,22 @@ def _named(chains: Mapping[str, Chain], names: Iterable[str]) -> list[Chain]:
 
 
 def _joined(
-    name: str, antibody: Sequence[tuple[Chain, int, Mapping[str, tuple[int, int]], int]], antigen: Sequence[Chain]
+    name: str, antibody: Sequence[tuple[Chain, Domain]], antigen: Sequence[Chain]
 ) -> tuple[Structure, list[str]]:
-    parts = [(chain, role, end) for chain, role, _, end in antibody]
+    parts = [(chain, HEAVY if domain.role == "H" else LIGHT, domain.end) for chain, domain in antibody]
     parts += [(chain, ANTIGEN, len(chain.letters)) for chain in antigen]
     atoms = torch.cat([chain.atoms[:end] for chain, _, end in parts])
     if not bool(torch.isfinite(atoms).all()):
         raise ValueError("a coordinate is not finite")
     loops, problems, first = {}, [], 0
-    for chain, _, found, end in antibody:
-        for loop, (start, stop) in found.items():
-            reason = _broken(chain, start, stop, end)
+    for chain, domain in antibody:
+        for loop, (start, stop) in domain.loops.items():
+            reason = _broken(chain, start, stop, domain.end)
             if reason is None:
                 loops[loop] = (first + start, first + stop)
             else:
                 problems.append(f"{loop}: {reason}")
-        first += end
+        first += domain.end
     structure = Structure(
         name=name,
         letters=torch.cat([numbers_of(chain.letters[:end]) for chain, _, end in parts]),

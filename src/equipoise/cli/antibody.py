@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tqdm import tqdm
@@ -25,6 +25,8 @@ class Prepare:
     """folder of complexes"""
     out: Path
     """folder to write: structures/, complexes.tsv and malformed.tsv"""
+    numbering: Literal["printed", "anarcii"] = "printed"
+    """loops by the file's Chothia numbers, else by conserved residues; or by ANARCII, a sequence model (an extra)"""
 
 
 def antibody(words: list[str]) -> int:
@@ -36,6 +38,8 @@ def antibody(words: list[str]) -> int:
         raise UsageError(f"unknown command 'antibody {words[0]}'{nearest(words[0], ['prepare'])}; known: prepare")
     chosen = parse(Prepare, words[1:], prog="equipoise antibody prepare")
     from equipoise.antibody.folder import read_folder, write_folder
+    from equipoise.antibody.numbering import predicted
+    from equipoise.antibody.structures import printed
     from equipoise.training.folder import require_free
 
     if not chosen.folder.is_dir():
@@ -47,7 +51,7 @@ def antibody(words: list[str]) -> int:
             bar.total = of
             bar.update(done - bar.n)
 
-        prepared = read_folder(chosen.folder, report)
+        prepared = read_folder(chosen.folder, report, domain_of=predicted if chosen.numbering == "anarcii" else printed)
     write_folder(prepared, chosen.out)
     for where, reason in prepared.malformed:
         print(f"{where}: {reason}")
