@@ -203,7 +203,15 @@ def main() -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     overlap = BitSequences(bits=240, word=1, batch=8, hidden=(32, 32, 32), steps=chosen.steps, every=25)
-    slow = Hypergrid(side=SIDE, hidden=(64, 64), reward="asynchrony:slow_reward", steps=chosen.steps, every=25)
+    slow = Hypergrid(
+        side=SIDE,
+        batch=16,
+        learning_rate=1e-3,
+        hidden=(64, 64),
+        reward="asynchrony:slow_reward",
+        steps=chosen.steps,
+        every=25,
+    )
     runs: dict[str, tuple[Discrete, int]] = {
         "overlap, one process, 1 thread": (overlap, 1),
         "overlap, one process, 2 threads": (overlap, 2),

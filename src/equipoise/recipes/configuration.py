@@ -234,6 +234,10 @@ class Hypergrid(Discrete):
     Source: Bengio et al. 2021, arXiv:2106.04399; Malkin et al. 2022, arXiv:2201.13259.
     """
 
+    batch: int = 64
+    """trajectories a step"""
+    learning_rate: float = 3e-3
+    """of the policy"""
     backward: DiscreteBackward = "learned"
     """backward policy: fixed, or learned with the residual, or by the likelihood of its paths"""
     network: Network = "mlp"
@@ -258,6 +262,8 @@ class TFBind8(Discrete):
 
     steps: int = 10_000
     """optimiser steps"""
+    batch: int = 64
+    """trajectories a step"""
     hidden: tuple[int, ...] = (128, 128)
     """widths of the network's hidden layers"""
     learning_rate: float = 3e-3

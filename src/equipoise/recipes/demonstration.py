@@ -35,17 +35,17 @@ PARTS: tuple[Part, ...] = (
     Part(
         "grid",
         "8 x 8 grid of four separated modes, trajectory balance, log Z learned",
-        Hypergrid(steps=1000, every=50),
+        Hypergrid(steps=400, every=20),
     ),
     Part(
         "grid-forward-kl",
         "16 x 16 grid, the forward KL as an off-policy loss, log Z from each batch",
-        Hypergrid(side=16, steps=800, every=50, batch=32, loss="forward_kl", log_z="deviation"),
+        Hypergrid(side=16, steps=800, every=50, batch=32, learning_rate=1e-3, loss="forward_kl", log_z="deviation"),
     ),
     Part(
         "prior-times-reward",
         "8 x 8 grid, relative trajectory balance: a uniform prior times the reward squared",
-        Hypergrid(steps=1000, every=50, method="rtb", beta=2.0, epsilon=0.2),
+        Hypergrid(steps=400, every=20, method="rtb", beta=2.0, epsilon=0.2),
     ),
     Part(
         "strings",

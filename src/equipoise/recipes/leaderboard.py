@@ -24,7 +24,7 @@ TASKS: dict[str, Discrete] = {
     "tfbind8": TFBind8(growth="prepend_append"),
     "qm9": QM9Strings(learning_rate=3e-3),
     "bag": Bags(learning_rate=3e-3),
-    "hypergrid 8^4": Hypergrid(dim=4, rewards=(1e-3, 0.5, 2.0), backward="uniform"),
+    "hypergrid 8^4": Hypergrid(dim=4, rewards=(1e-3, 0.5, 2.0), backward="uniform", learning_rate=1e-3),
 }
 
 REPLAYED: dict[str, Any] = {"source": "prioritized", "batch": 2 * NEW}
