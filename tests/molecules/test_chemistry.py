@@ -141,3 +141,21 @@ def test_the_public_chemistries_are_read_and_their_products_are_sound(data_folde
                 found += reactions.products(block, slot, other)
     assert len(found) > 20
     assert sound_share(found) == 1.0
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["unasked", "asked before"])
+def test_a_reversible_step_is_one_that_its_product_proposes(known: bool) -> None:
+    """Whichever of the two is asked first; the proposals of another chemistry object, all templates at once."""
+    made = listable()
+    reactions, plain, other = Reactions(made, reversible=True), Reactions(made), Reactions(made)
+    seen = 0
+    for slot in range(len(made.slots)):
+        for smiles in made.blocks[::3]:
+            for block in made.partners[slot].nonzero()[0].tolist()[:4] if reactions.open(smiles)[slot] else ():
+                way, products = Parent(smiles, slot, block), plain.products(smiles, slot, block)
+                if known:
+                    _ = [reactions.proposals(product) for product in products]
+                kept = tuple(product for product in products if way in other.proposals(product))
+                assert reactions.products(smiles, slot, block) == kept
+                seen += len(kept)
+    assert seen > 30

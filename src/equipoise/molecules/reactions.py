@@ -95,6 +95,9 @@ class Reactions:
         self._proposals = Table[str, tuple[Parent, ...]](kept)
         self._parents = Table[tuple[str, int], tuple[Parent, ...]](kept)
         self._reversed: list[list[Any]] | None = None
+        self._slots: list[list[int]] = [[] for _ in chemistry.templates]
+        for place, slot in enumerate(chemistry.slots):
+            self._slots[slot.template].append(place)
 
     def mol(self, smiles: str) -> Mol:
         """The molecule, parsed."""
@@ -122,7 +125,7 @@ class Reactions:
             found = self._run(smiles, slot, block)
             if self.reversible:
                 me = Parent(smiles, slot, block)
-                found = tuple(product for product in found if me in self.proposals(product))
+                found = tuple(product for product in found if self._proposed(product, me))
             self._products[key] = found
         return found
 
@@ -152,10 +155,21 @@ class Reactions:
         """Parents by reversed templates that lead to the molecule when run forwards, reachable or not."""
         found = self._candidates.get(smiles)
         if found is None:
-            ways = self.proposals(smiles)
-            found = tuple(way for way in ways if smiles in self.products(way.smiles, way.slot, way.block))
+            # Each was proposed by the molecule itself, so that running it is all that is left of the check.
+            found = tuple(way for way in self.proposals(smiles) if smiles in self._made(way))
             self._candidates[smiles] = found
         return found
+
+    def _proposed(self, smiles: str, way: Parent) -> bool:
+        """Whether the way is among the molecule's proposals; of those not yet known, its own template's alone."""
+        found = self._proposals.get(smiles)
+        template = self.chemistry.slots[way.slot].template
+        return way in (self._propose(smiles, [template]) if found is None else found)
+
+    def _made(self, way: Parent) -> tuple[str, ...]:
+        """The products of a way, those that cannot be reversed among them unless they are known."""
+        found = self._products.get((way.smiles, way.slot, way.block))
+        return self._run(way.smiles, way.slot, way.block) if found is None else found
 
     def _run(self, smiles: str, slot: int, block: int) -> tuple[str, ...]:
         where = self.chemistry.slots[slot]
@@ -181,26 +195,25 @@ class Reactions:
         """
         found = self._proposals.get(smiles)
         if found is None:
-            found = tuple(sorted(set(self._propose(smiles))))
+            found = tuple(sorted(set(self._propose(smiles, range(len(self._backwards))))))
             self._proposals[smiles] = found
         return found
 
-    def _propose(self, smiles: str) -> Iterable[Parent]:
+    def _propose(self, smiles: str, templates: Iterable[int]) -> Iterable[Parent]:
         mol, number = self.mol(smiles), self.chemistry.number
-        for template, variants in enumerate(self._backwards):
-            slots = [place for place, slot in enumerate(self.chemistry.slots) if slot.template == template]
-            for variant, product in variants:
+        for template in templates:
+            for variant, product in self._backwards[template]:
                 if not mol.HasSubstructMatch(product):
                     continue
                 for parts in variant.RunReactants((mol,)):
                     names = [name for part in parts if (name := fragment(part)) is not None]
                     if len(names) < len(parts):
                         continue
-                    for place, slot in enumerate(slots):
+                    for slot in self._slots[template]:
                         chosen = self.chemistry.slots[slot]
                         block = NOTHING if chosen.other is None else number.get(names[chosen.other], NOTHING)
                         if chosen.other is None or block != NOTHING:
-                            yield Parent(names[place], slot, block)
+                            yield Parent(names[chosen.place], slot, block)
 
     @property
     def _backwards(self) -> list[list[Any]]:
