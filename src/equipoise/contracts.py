@@ -97,8 +97,9 @@ class Environment(Protocol):
     Distinct allowed actions lead to distinct children, and distinct backward actions to distinct parents, so that an
     edge is an action. Every path to a state that is not terminal has the same number of steps, `depth`; a terminal
     state whose paths differ says any number above 0. Where `stops`, the last action ends
-    the trajectory from any state, in a terminal copy of that state whose one parent it is. What a function returns for
-    an action that is not allowed is unspecified, but of the right shape.
+    the trajectory from any state, in a terminal copy of that state whose one parent it is. One whose parents are dear
+    says `keeps_parents = True`: paths then carry them, and `parents` is given a batch's states at once. What a function
+    returns for an action that is not allowed is unspecified, but of the right shape.
     """
 
     actions: int

@@ -57,7 +57,7 @@ class LaggedBackward:
 
     def draw(self, n: int, generator: torch.Generator) -> Trajectories:
         """The inner source's draw, with the copy's log-probability of each step backwards."""
-        drawn = self.inner.draw(n, generator)
+        drawn = self.frozen.renew(self.inner.draw(n, generator))
         value = self.frozen.score(drawn, frozenset({"log_pb"})).get("log_pb")
         return with_fixed(drawn, LAGGED, value)
 

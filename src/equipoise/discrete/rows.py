@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from equipoise.sampling.fixed import PARENTS
 from equipoise.trajectories import Trajectories
 
 LEAST = 64
@@ -15,10 +17,14 @@ LEAST = 64
 class Packed:
     """The valid steps of a batch as rows, in order: state before, action, state after.
 
+    `kept` is what `fixed["parents"]` holds of each row, where it was renewed; None where it was not.
+
     Args:
         trajectories: with `state` and `action` in their path.
         conditions: (n, features) of the rows' conditions, or None.
     """
+
+    kept: Tensor | None = None
 
     def __init__(self, trajectories: Trajectories, conditions: Tensor | None) -> None:
         states, self.n, steps = trajectories.path["state"], len(trajectories), trajectories.steps
@@ -30,6 +36,8 @@ class Packed:
         self.last = self.place + 1 == trajectories.length[self.lane]
         self.conditions = conditions
         self.condition = None if conditions is None else conditions[self.lane]
+        if PARENTS in trajectories.fixed:
+            self.kept = trajectories.fixed[PARENTS].value[self.lane, self.place]
 
     def scatter(self, values: Tensor) -> Tensor:
         """(n, steps): one value a row, 0 where there is no step."""
@@ -126,3 +134,27 @@ def bucket_of(rows: int, most: int) -> int:
         return most
     quarter = max(LEAST, 1 << max((rows - 1).bit_length() - 3, 0))
     return -(-rows // quarter) * quarter
+
+
+def packed_parents(place: Tensor, parents: Tensor) -> Tensor:
+    """Which parent a step comes from, (n,), and which parents there are, (n, back_actions) bool, in few numbers.
+
+    Returns:
+        (n, 1 + back_actions / 64, rounded up) int64: the place, then 64 booleans to a number.
+
+    Example:
+        >>> parents = torch.tensor([[True, False, True], [False, True, False]])
+        >>> held = packed_parents(torch.tensor([2, 1]), parents)
+        >>> held.shape, [part.tolist() for part in unpacked_parents(held, 3)]
+        (torch.Size([2, 2]), [[2, 1], [[True, False, True], [False, True, False]]])
+    """
+    padded = functional.pad(parents, (0, -parents.shape[1] % 64))
+    bits = numpy.packbits(padded.numpy(), axis=1, bitorder="little").view(numpy.int64)
+    return torch.cat([place[:, None], torch.from_numpy(bits)], 1)
+
+
+def unpacked_parents(held: Tensor, back_actions: int) -> tuple[Tensor, Tensor]:
+    """The place (n,) and the parents (n, back_actions) bool that `packed_parents` packed."""
+    bits = held[:, 1:].contiguous().numpy().view(numpy.uint8)
+    parents = numpy.unpackbits(bits, axis=1, count=back_actions, bitorder="little")
+    return held[:, 0], torch.from_numpy(parents).bool()

@@ -12,9 +12,9 @@ from equipoise.compiling import Compiler, NotCompiled
 from equipoise.contracts import ON_POLICY, Behaviour, Environment, require_both, require_offered
 from equipoise.discrete.choices import NETWORK, forward_scores, log_choice, require_discrete, uniforms
 from equipoise.discrete.policies.mlp import Uniform, reads_states
-from equipoise.discrete.rows import Bucket, Packed, bucket, bucket_of
+from equipoise.discrete.rows import Bucket, Packed, bucket, bucket_of, packed_parents, unpacked_parents
 from equipoise.discrete.walking import Choice, Grid, Lanes, Visits, compiled_walk, walk
-from equipoise.sampling.fixed import renewed
+from equipoise.sampling.fixed import PARENTS, renewed
 from equipoise.trajectories import Columns, Scores, Trajectories
 
 
@@ -23,6 +23,7 @@ class DiscreteSampler(nn.Module):
 
     Rollouts record no gradients and keep states and actions alone; scoring evaluates all visited states in one call
     of the policy, on the rows that are valid. Exploration (`Behaviour`) shapes what is drawn and is never scored.
+    Where the environment says `keeps_parents`, those of a path are asked for once and travel in `fixed["parents"]`.
 
     Args:
         environment: the space of objects.
@@ -143,7 +144,8 @@ class DiscreteSampler(nn.Module):
         last = self.environment.state_of(ends.objects)
 
         def retreat(state: Tensor, condition: Tensor | None, choice: Choice) -> tuple[Tensor, Tensor]:
-            back = choice(self._backward_logits(state, condition), self.environment.parents(state))
+            parents = self.environment.parents(state)
+            back = choice(self._backward_logits(state, condition), parents)
             return self.environment.forward_action(state, back), self.environment.back(state, back)
 
         def begun(state: Tensor) -> Tensor:
@@ -159,10 +161,13 @@ class DiscreteSampler(nn.Module):
 
     @torch.no_grad()
     def renew(self, trajectories: Trajectories) -> Trajectories:
-        """Fills `fixed["log_prior"]` where it is absent or of another version of the prior."""
-        if self.prior is None:
-            return trajectories
-        return renewed(trajectories, "log_prior", self.prior_version, self._log_prior)
+        """Fills `fixed["log_prior"]` where it is absent or of another version of the prior.
+
+        And `fixed["parents"]` where they are absent and the environment keeps them.
+        """
+        if self.prior is not None:
+            trajectories = renewed(trajectories, "log_prior", self.prior_version, self._log_prior)
+        return self._with_parents(trajectories)
 
     def score(
         self, trajectories: Trajectories, needs: frozenset[str], *, generator: torch.Generator | None = None
@@ -174,6 +179,8 @@ class DiscreteSampler(nn.Module):
         """
         require_offered(self, needs)
         conditions = self._conditions(trajectories.context)
+        if needs & {"log_pb", "log_inflow"}:
+            trajectories = self._with_parents(trajectories)
         try:
             found = self._compiled_scores(trajectories, conditions, needs)
             mask = torch.arange(trajectories.steps) < trajectories.length[:, None]
@@ -246,6 +253,26 @@ class DiscreteSampler(nn.Module):
                 pass
         return walk(lanes)
 
+    def _with_parents(self, trajectories: Trajectories) -> Trajectories:
+        if not getattr(self.environment, "keeps_parents", False):
+            return trajectories
+        return renewed(trajectories, PARENTS, self.version.new_zeros(()), self._packed_parents)
+
+    def _packed_parents(self, trajectories: Trajectories) -> Tensor:
+        rows = Packed(trajectories, None)
+        held = packed_parents(*self._asked(rows))
+        value = held.new_zeros((*rows.mask.shape, held.shape[1]))
+        value[rows.mask] = held
+        return value
+
+    def _parents(self, rows: Packed) -> tuple[Tensor, Tensor]:
+        """The place of each row's state among its child's parents, (rows,), and these, (rows, back_actions) bool."""
+        return self._asked(rows) if rows.kept is None else unpacked_parents(rows.kept, self.environment.back_actions)
+
+    def _asked(self, rows: Packed) -> tuple[Tensor, Tensor]:
+        parents = self.environment.parents(rows.child)
+        return self.environment.back_action(rows.state, rows.action), parents
+
     def _log_prior(self, trajectories: Trajectories) -> Tensor:
         """log-probability of each step under the prior, (n, steps)."""
         assert self.prior is not None
@@ -262,8 +289,7 @@ class DiscreteSampler(nn.Module):
         return forward_scores(heads, allowed, rows.action, rows.scatter, needs, prior)
 
     def _log_pb(self, rows: Packed, heads: Mapping[str, Tensor]) -> Tensor:
-        back = self.environment.back_action(rows.state, rows.action)
-        parents = self.environment.parents(rows.child)
+        back, parents = self._parents(rows)
         if self.backward_policy is None:
             logits = heads["backward"][rows.child_row(len(heads["backward"]))]
         else:
@@ -273,7 +299,7 @@ class DiscreteSampler(nn.Module):
 
     def _log_inflow(self, rows: Packed) -> Tensor:
         """log sum of F(parent, action) over the parents of each state that was entered."""
-        parents = self.environment.parents(rows.child)
+        parents = self._parents(rows)[1]
         row, back = parents.nonzero(as_tuple=True)
         child = rows.child[row]
         action = self.environment.forward_action(child, back)

@@ -58,6 +58,8 @@ class MoleculeSpace(ReactionSpace):
     Use it where molecules are to be drawn in proportion to R. Exact parents cost about ten times what routes cost.
     """
 
+    keeps_parents = True
+
     def __init__(self, reactions: Reactions, *, most: int, exact: bool = True) -> None:
         if not reactions.reversible:
             raise ValueError("exact parents need Reactions(..., reversible=True)")

@@ -99,6 +99,10 @@ class Reactions:
         for place, slot in enumerate(chemistry.slots):
             self._slots[slot.template].append(place)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Reactions:
+        """Itself: copies of what holds it share what is known."""
+        return self
+
     def mol(self, smiles: str) -> Mol:
         """The molecule, parsed."""
         found = self._mols.get(smiles)

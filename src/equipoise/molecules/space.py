@@ -84,6 +84,10 @@ class ReactionSpace:
         self._partners = torch.nn.functional.pad(self._partners, (0, self.actions - self._partners.shape[1]))
         self._bits = Table[str, Tensor](200_000)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> ReactionSpace:
+        """Itself: a copy of a policy shares what is known."""
+        return self
+
     def _padded(self, mask: numpy.ndarray) -> Tensor:
         found = torch.zeros(self.actions, dtype=torch.bool)
         found[1 : 1 + len(mask)] = torch.from_numpy(mask)

@@ -16,6 +16,9 @@ GUIDE = "log_guide"
 ARRIVED = "arrived"
 """(n,): whether a walk back reached the start, 1 or 0."""
 
+PARENTS = "parents"
+"""(n, steps, numbers): of the state that each step leads to, its parents and which of them the step comes from."""
+
 LAGGED = "log_pb_lagged"
 """(n, steps): log-probability of each step under a copy of the backward policy that lags behind."""
 
@@ -53,7 +56,7 @@ def renewed(
         trajectories: n of them.
         name: of the value.
         version: () int64, of what computes it now.
-        compute: the stale rows, m of them -> their value, (m, steps).
+        compute: the stale rows, m of them -> their value, (m, steps) or (m, steps, ...).
 
     Example:
         >>> from equipoise.trajectories import ends
@@ -71,6 +74,7 @@ def renewed(
         return trajectories
     fresh = trajectories[stale]
     found = compute(fresh)
-    value = found.new_zeros((len(trajectories), trajectories.steps)) if held is None else held.value.clone()
+    shape = (len(trajectories), trajectories.steps, *found.shape[2:])
+    value = found.new_zeros(shape) if held is None else held.value.clone()
     value[stale, : fresh.steps] = found.to(value.dtype)
     return replace(trajectories, fixed={**trajectories.fixed, name: Fixed(value, current)})
