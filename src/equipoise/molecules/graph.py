@@ -15,6 +15,7 @@ from torch import Tensor
 
 from equipoise.molecules.reactions import LONGEST, NOTHING, Parent, Reactions
 from equipoise.molecules.space import BLOCK, ENDED, MOLECULE, SLOT, START, ReactionSpace, View, smiles_of
+from equipoise.molecules.workers import Workers
 from equipoise.trajectories import Columns
 
 COUNT, CHOSEN_SLOT, CHOSEN_BLOCK, FLAG, HEAD = range(5)
@@ -43,9 +44,12 @@ class MoleculeSpace(ReactionSpace):
             does not lead to the molecule when run forwards, and at a molecule that is no block and has no parent. What
             is trained with such a backward policy does not draw in proportion to R, for some of the mass leads
             nowhere. For comparisons.
+        workers: processes that compute exact parents, all that a call of `parents` asks for at once; None: this one
+            computes them, one after another.
 
     Raises:
-        ValueError: reactions that are not reversible; on use, a molecule of more parents.
+        ValueError: reactions that are not reversible; workers and parents that are not exact; on use, a molecule of
+            more parents.
 
     Example:
         >>> from equipoise.molecules.chemistry import chemistry
@@ -60,10 +64,12 @@ class MoleculeSpace(ReactionSpace):
 
     keeps_parents = True
 
-    def __init__(self, reactions: Reactions, *, most: int, exact: bool = True) -> None:
+    def __init__(self, reactions: Reactions, *, most: int, exact: bool = True, workers: Workers | None = None) -> None:
         if not reactions.reversible:
             raise ValueError("exact parents need Reactions(..., reversible=True)")
-        self.exact = exact
+        if workers is not None and not exact:
+            raise ValueError("workers compute exact parents, and these are unchecked: leave the workers out")
+        self.exact, self.workers = exact, workers
         self.back_actions = max(PARENTS, most)
         self.width = HEAD + CHARACTERS // 8
         super().__init__(reactions, most=most)
@@ -138,6 +144,7 @@ class MoleculeSpace(ReactionSpace):
     def parents(self, state: Tensor) -> Tensor:
         """(n, back_actions) bool: exact parents in order; of a stopped molecule, 1 to `most` reactions."""
         seen = self.view(state)
+        self.foresee(seen)
         found = torch.zeros((len(state), self.back_actions), dtype=torch.bool)
         for row, kind in enumerate(seen.kind.tolist()):
             count = int(seen.reactions[row])
@@ -149,6 +156,15 @@ class MoleculeSpace(ReactionSpace):
             else:
                 found[row, 0] = kind != START
         return found
+
+    def foresee(self, seen: View) -> None:
+        """Has the workers compute, where there are any, the parents that will be asked of these states."""
+        if self.workers is None:
+            return
+        ended, counts = [seen.smiles[row] for row in seen.rows(ENDED)], seen.reactions.tolist()
+        # A stopped molecule brings its ancestors, which are most of what the rest of its path asks for.
+        self.workers.learn((smiles, count) for smiles in ended if smiles for count in range(1, self.most + 1))
+        self.workers.learn((seen.smiles[row], counts[row]) for row in seen.rows(MOLECULE) if counts[row])
 
     def ways(self, smiles: str, reactions: int) -> tuple[Parent, ...]:
         """The parents of a molecule made by that many reactions, exact ones or proposals; none of a dead one.

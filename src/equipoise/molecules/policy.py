@@ -160,6 +160,7 @@ class ReactionPolicy(nn.Module):
             scores = functional.pad(self.last(vector[place[ended]]), (0, self.space.back_actions - self.space.most))
             logits = logits.index_copy(0, ended, scores)
         rows, columns, ways = [], [], []
+        self.space.foresee(seen)
         for row in seen.rows(MOLECULE):
             if seen.reactions[row] > 0:
                 found = self.space.ways(seen.smiles[row], int(seen.reactions[row]))

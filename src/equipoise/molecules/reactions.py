@@ -148,6 +148,14 @@ class Reactions:
             self._parents[key] = found
         return found
 
+    def known(self, smiles: str, reactions: int) -> bool:
+        """Whether `parents` has the answer at hand."""
+        return (smiles, reactions) in self._parents
+
+    def learn(self, smiles: str, reactions: int, parents: tuple[Parent, ...]) -> None:
+        """Takes over what `parents` of the same chemistry said elsewhere."""
+        self._parents[smiles, reactions] = parents
+
     def reachable(self, smiles: str, reactions: int) -> bool:
         """Whether exactly that many reactions can make it, from a block."""
         if reactions == 0:

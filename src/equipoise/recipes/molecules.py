@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from equipoise.molecules.rewards import MoleculeReward, of_smiles, score
 from equipoise.molecules.routes import RouteSpace
 from equipoise.molecules.routes_text import Route, routes_of, sdf
 from equipoise.molecules.space import ReactionSpace, smiles_of
+from equipoise.molecules.workers import Workers
 from equipoise.recipes.discrete import DiscreteRun, build
 from equipoise.recipes.molecules_configuration import Molecules
 from equipoise.recipes.rewards import own_function
@@ -92,8 +93,9 @@ def molecules(config: Molecules, reward: Callable[..., Tensor] | None = None) ->
     merged = config.state == "molecule"
     reactions = Reactions(chemistry_of(config), most_atoms=config.most_atoms, reversible=merged)
     space: ReactionSpace
+    workers = Workers(reactions, config.workers) if config.workers else None
     if merged:
-        space = MoleculeSpace(reactions, most=config.reactions, exact=config.parents == "exact")
+        space = MoleculeSpace(reactions, most=config.reactions, exact=config.parents == "exact", workers=workers)
     else:
         space = RouteSpace(reactions, most=config.reactions)
 
@@ -108,7 +110,8 @@ def molecules(config: Molecules, reward: Callable[..., Tensor] | None = None) ->
         return Found(source, threshold=math.log(THRESHOLD))
 
     built = build(config, space, chosen, show=show_molecules, asked=(asked,), policy=policy, watch=watch)
-    return MoleculesRun(**vars(built))
+    run = built.run if workers is None else replace(built.run, close=workers.close)
+    return MoleculesRun(**{**vars(built), "run": run})
 
 
 def chemistry_of(config: Molecules) -> Chemistry:

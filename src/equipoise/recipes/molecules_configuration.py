@@ -39,6 +39,8 @@ class Molecules(Discrete):
     """target over routes (a molecule counts once for each), or over molecules by their exact parents, dearer"""
     parents: Annotated[Literal["exact", "unchecked"], tyro.conf.Suppress] = "exact"
     """molecules: exact parents, or what reversed templates propose, as in published code: some lead nowhere"""
+    workers: Annotated[int, tyro.conf.Suppress] = 0
+    """molecules: processes that compute exact parents, a batch's at once (0: this one, as they are needed)"""
     reward: str = "seh"
     """'seh', 'seh_published', 'qed', 'sa', 'size', 'vina', a product (seh*qed), or module:function (SMILES -> log R)"""
     data: Path | None = None
@@ -58,6 +60,13 @@ class Molecules(Discrete):
         if not 1 <= self.reactions <= 8 or not 2 <= self.most_atoms <= 120:
             raise ValueError(
                 f"reactions {self.reactions}, most_atoms {self.most_atoms}: 1 to 8, and 2 to 120, were expected"
+            )
+        if not 0 <= self.workers <= 1000:
+            raise ValueError(f"workers is {self.workers}: a number of processes from 0 to 1000 was expected")
+        if self.workers and (self.state != "molecule" or self.parents != "exact"):
+            raise ValueError(
+                f"workers {self.workers} with state {self.state} and {self.parents} parents: they compute exact "
+                "parents, which --state molecule has"
             )
         if self.network == "relative_edges":
             raise ValueError(
