@@ -18,7 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-GRID = ["hypergrid", "--dim", "2", "--side", "8", "--steps", "2000", "--batch", "16", "--every", "2000"]
+GRID = ["hypergrid", "--dim", "2", "--side", "8", "--steps", "2000", "--every", "2000"]
+GRID += ["--batch", "16", "--learning-rate", "1e-3"]
 STRINGS = ["tfbind8", "--steps", "10000", "--batch", "16", "--every", "10000"]
 ALPHAS = ("0.5", "2", "-1")
 LOSSES = (

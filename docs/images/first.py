@@ -1,9 +1,9 @@
 """Draws first.png: two runs on a 20 x 20 grid, the first beside its target. About a minute and a half of one core.
 
     equipoise train hypergrid --side 20 --reward cosine --rewards 0.01 0.5 --steps 3000 --every 100 \
-        --learning-rate 2e-3 --method tb --out figure/tb
+        --batch 16 --learning-rate 2e-3 --method tb --out figure/tb
     equipoise train hypergrid --side 20 --reward cosine --rewards 0.01 0.5 --steps 3000 --every 100 \
-        --learning-rate 2e-3 --method db --out figure/db
+        --batch 16 --learning-rate 2e-3 --method db --out figure/db
     python docs/images/first.py figure
 """
 

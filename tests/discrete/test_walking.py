@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
 
+from equipoise import compiling
 from equipoise.compiling import PATIENCE, WASTE, Compiler, Flat, NotCompiled
 from equipoise.discrete.choices import uniforms
 from equipoise.discrete.environments.hypergrid import Hypergrid
@@ -18,26 +16,11 @@ from equipoise.discrete.walking import Choice, Lanes, compiled_walk, walk
 GRID = Hypergrid(dim=2, side=12)
 
 
-class Direct(Compiler):
-    """Calls what it should compile, and notes the keys."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__(Flat([module]))
-        self.keys: list[Any] = []
-
-    def wanted(self, key: Hashable) -> bool:
-        return True
-
-    def call(
-        self,
-        what: str,
-        key: Hashable,
-        function: Callable[..., tuple[Tensor, ...]],
-        *inputs: Tensor,
-        module: nn.Module | None = None,
-    ) -> tuple[Tensor, ...]:
-        self.keys.append(key)
-        return function(*inputs)
+@pytest.fixture
+def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions are traced at their first call and then run as the graph that would be compiled."""
+    monkeypatch.setattr(compiling, "lowered", lambda graph, inputs: graph)
+    monkeypatch.setattr(compiling, "PATIENCE", 1)
 
 
 def lanes(network: nn.Module, n: int, condition: bool = False) -> Lanes:
@@ -55,11 +38,11 @@ def lanes(network: nn.Module, n: int, condition: bool = False) -> Lanes:
 
 @pytest.mark.parametrize("condition", [False, True])
 @pytest.mark.parametrize("n", [1, 3, 7, 16, 33])
-def test_chunks_of_fewer_lanes_make_the_moves_of_single_steps(n: int, condition: bool) -> None:
+def test_chunks_of_fewer_lanes_make_the_moves_of_single_steps(n: int, condition: bool, traced_only: None) -> None:
     torch.manual_seed(0)
     network = MLP(GRID.features, (16,), {"forward": 3})
     given = lanes(network, n, condition)
-    compiler = Direct(network)
+    compiler = Compiler(Flat([network]))
     with torch.no_grad():
         grid = compiled_walk(compiler, network, "sampling", given)
         lane, number, state, action = walk(given)
@@ -71,11 +54,11 @@ def test_chunks_of_fewer_lanes_make_the_moves_of_single_steps(n: int, condition:
     stays = grid.state[1:] == grid.state[:-1]
     assert stays.all(2)[~grid.live[1:]].all()
     if n == 33:
-        assert {33, 9} <= {key[2] for key in compiler.keys}
+        assert {33, 9} <= {key[2] for key in compiler._made if isinstance(key, tuple)}
 
 
 def test_a_bucket_of_its_own_is_earned_by_what_padding_wastes() -> None:
-    compiler = Direct(nn.Linear(1, 1))
+    compiler = Compiler(Flat([nn.Linear(1, 1)]))
 
     def asked(size: int) -> int:
         key = compiler.smallest(("rows",), size)

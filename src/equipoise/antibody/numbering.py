@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import redirect_stdout
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from io import StringIO
@@ -48,8 +49,7 @@ def _domain(letters: str) -> Domain | None:
     inside = [number for (number, _), letter in found["numbering"] if letter != "-"]
     first = int(found["query_start"])
     whole = [0] * first + inside + [0] * (len(letters) - first - len(inside))
-    domain = numbered(whole, role)
-    return Domain(role, domain.loops, first + len(inside))
+    return replace(numbered(whole, role), end=first + len(inside))
 
 
 @cache

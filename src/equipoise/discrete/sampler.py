@@ -144,8 +144,7 @@ class DiscreteSampler(nn.Module):
         last = self.environment.state_of(ends.objects)
 
         def retreat(state: Tensor, condition: Tensor | None, choice: Choice) -> tuple[Tensor, Tensor]:
-            parents = self.environment.parents(state)
-            back = choice(self._backward_logits(state, condition), parents)
+            back = choice(self._backward_logits(state, condition), self.environment.parents(state))
             return self.environment.forward_action(state, back), self.environment.back(state, back)
 
         def begun(state: Tensor) -> Tensor:
