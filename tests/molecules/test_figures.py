@@ -106,8 +106,9 @@ def test_a_grid_and_routes_are_drawn() -> None:
     ids=["tb", "subtb", "db", "forward_kl", "alpha", "jeffreys"],
 )
 def test_a_sampler_of_thousands_of_molecules_reaches_its_target(state: str, settings: dict[str, Any]) -> None:
-    run = run_on(state=state, steps=1500, **settings)
+    steps = 2000 if settings.get("method") in ("db", "subtb") else 1500  # flows of every state take longer
+    run = run_on(state=state, steps=steps, **settings)
     loop = Loop(run.run)
-    for _ in range(1500):
+    for _ in range(steps):
         loop.advance()
     assert run.run.evaluate()["total_variation"] <= 0.05

@@ -24,7 +24,7 @@ from equipoise.molecules.reactions import Reactions
 from equipoise.molecules.rewards import MoleculeReward, qed
 from equipoise.molecules.routes import RouteSpace
 from equipoise.molecules.routes_text import Route, Step, routes_of
-from equipoise.molecules.space import smiles_of
+from equipoise.molecules.space import BLOCK, smiles_of
 from equipoise.trajectories import ends, from_bytes, to_bytes
 from molecules.small import AMIDE, listable, tiny
 
@@ -103,6 +103,20 @@ def test_uniform_exact_parents_balance_exactly_over_molecules() -> None:
         log_pf[rows, level.action] = (flow[level.child] * log_pb / flow[rows]).log()
     model = exact.terminal_distribution(graph, log_pf)
     assert float((model - weight / weight.sum()).abs().sum()) < 1e-12
+
+
+@pytest.mark.parametrize("state", ["route", "molecule"])
+def test_flows_tell_blocks_apart(state: str) -> None:
+    """Two states that differ in the block to be added have different products, so that their flows must differ."""
+    space = space_of(state)
+    seen = space.view(states := exact.state_graph(space).states)
+    flow = sampler_on(space).policy(states, None)["flow"]
+    same: dict[tuple[object, ...], dict[int, float]] = {}
+    for row in seen.rows(BLOCK):
+        key = (seen.smiles[row], int(seen.reactions[row]), int(seen.slot[row]))
+        same.setdefault(key, {})[int(seen.block[row])] = float(flow[row])
+    assert max(map(len, same.values())) > 1
+    assert all(len(set(flows.values())) == len(flows) for flows in same.values())
 
 
 @pytest.mark.parametrize("state", ["route", "molecule"])

@@ -64,6 +64,7 @@ class ReactionPolicy(nn.Module):
             self.molecule = _Fingerprints(space.bits, hidden[0])
         self.kind, self.count = nn.Embedding(5, hidden[0]), nn.Embedding(space.most + 1, hidden[0])
         self.slot = nn.Embedding(space.slots, hidden[0])
+        self.block = nn.Linear(width, hidden[0], bias=False)
         self.condition = nn.Linear(condition, hidden[0]) if condition else None
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(hidden))
         self.pieces = _Bits(width)
@@ -115,6 +116,10 @@ class ReactionPolicy(nn.Module):
         chosen = seen.slot[rows] >= 0
         if chosen.any():
             entered = entered.index_add(0, chosen.nonzero()[:, 0], self.slot(seen.slot[rows][chosen]))
+        block = seen.block[rows]
+        if (block >= 0).any():
+            added = self.block(self._blocks()[block[block >= 0]])
+            entered = entered.index_add(0, (block >= 0).nonzero()[:, 0], added)
         if self.condition is not None and condition is not None:
             entered = entered + self.condition(condition[rows])
         vector = functional.leaky_relu(entered)
