@@ -31,6 +31,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "prioritized": {"source": "prioritized"},
     "relative edges": {"network": "relative_edges"},
     "relative edges, learned": {"network": "relative_edges", "backward": "learned"},
+    "wide and deep": {"network": "wide_and_deep"},
     "guided": {"method": "guided", "guide_mix_last": 0.0},
     "guided, released": {"method": "guided", "guide_loss": "released", "guide_mix_last": 0.0},
     "guided, prioritized, relative edges": {

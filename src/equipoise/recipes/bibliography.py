@@ -122,6 +122,13 @@ PAPERS: dict[str, Paper] = {
             "2305.07170",
         ),
         Paper(
+            "cheng2016wide",
+            "Cheng, Heng-Tze and Koc, Levent and Harmsen, Jeremiah and Shaked, Tal and others",
+            "Wide \\& Deep Learning for Recommender Systems",
+            2016,
+            "1606.07792",
+        ),
+        Paper(
             "venkatraman2024amortizing",
             "Venkatraman, Siddarth and Jain, Moksh and Scimeca, Luca and Kim, Minsu and others",
             "Amortizing intractable inference in diffusion models for vision, language, and control",

@@ -68,9 +68,9 @@ class Molecules(Discrete):
                 f"workers {self.workers} with state {self.state} and {self.parents} parents: they compute exact "
                 "parents, which --state molecule has"
             )
-        if self.network == "relative_edges":
+        if self.network in ("relative_edges", "wide_and_deep"):
             raise ValueError(
-                "network is relative_edges: molecules have an mlp of fingerprints or a (graph) transformer"
+                f"network is {self.network}: molecules have an mlp of fingerprints or a (graph) transformer"
             )
         if self.backward == "maximum_entropy":
             raise ValueError("--backward maximum_entropy counts the paths to every state, and these cannot be listed")

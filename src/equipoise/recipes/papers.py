@@ -35,6 +35,7 @@ _METHODS: dict[str, tuple[str, ...]] = {
 _PRACTICES: dict[str, tuple[str, ...]] = {
     "prioritized": ("shen2023towards",),
     "relative_edges": ("shen2023towards",),
+    "wide_and_deep": ("cheng2016wide",),
     "maximum_entropy": ("mohammadpour2024maximum",),
     "likelihood": ("gritsaev2025optimizing",),
     "pessimistic": ("jang2024pessimistic",),

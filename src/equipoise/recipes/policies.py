@@ -19,6 +19,7 @@ from equipoise.discrete.policies.maximum_entropy import MaximumEntropy
 from equipoise.discrete.policies.mlp import MLP, Uniform
 from equipoise.discrete.policies.separate import Separate
 from equipoise.discrete.policies.transformer import CausalTransformer, PlacedTransformer
+from equipoise.discrete.policies.wide_and_deep import WideAndDeep
 from equipoise.discrete.sampler import DiscreteSampler
 from equipoise.recipes.configuration import Discrete
 from equipoise.recipes.refinements import OWN_NETWORK
@@ -110,6 +111,8 @@ def _policy(config: Discrete, environment: Environment, heads: Mapping[str, int]
         return CONDITIONED[config.search](config, environment, heads)
     if config.network == "relative_edges":
         return RelativeEdges(environment, config.hidden, heads)
+    if config.network == "wide_and_deep":
+        return WideAndDeep(environment, config.hidden, heads)
     return MLP(environment.features, config.hidden, heads)
 
 

@@ -9,7 +9,7 @@ import tyro
 
 DiscreteSource = Literal["on_policy", "replay", "prioritized"]
 DiscreteBackward = Literal["uniform", "learned", "maximum_entropy", "likelihood", "pessimistic", "reinforce"]
-Network = Literal["mlp", "relative_edges", "transformer"]
+Network = Literal["mlp", "relative_edges", "wide_and_deep", "transformer"]
 Search = Literal["none", "local_search", "metropolis_hastings", "teacher", "thompson", "temperatures"]
 
 OWN_NETWORK = ("likelihood", "pessimistic", "reinforce")
@@ -23,7 +23,8 @@ class Refinements:
     decay: Annotated[float, tyro.conf.Suppress] = 0.9
     """weight of a segment by its length, in sub-trajectory balance"""
     network: Annotated[Network, tyro.conf.Suppress] = "mlp"
-    """policy over actions, over the children they lead to (Shen et al.), or a transformer where the task has one"""
+    """policy over actions, over the children they lead to (Shen et al.), with a table of states beside it, or a
+    transformer where the task has one"""
     separate: Annotated[bool, tyro.conf.Suppress] = False
     """whether a learned backward policy is a network of its own; always so where a term trains it alone"""
     learning_rate_backward: Annotated[float | None, tyro.conf.Suppress] = None
