@@ -28,6 +28,7 @@ TASKS: dict[str, Discrete] = {
 }
 
 REPLAYED: dict[str, Any] = {"source": "prioritized", "batch": 2 * NEW}
+MOSTLY: dict[str, Any] = {"source": "prioritized", "batch": 8 * NEW, "fresh": 1 / 8, "fraction": 0.25}
 
 METHODS: dict[str, dict[str, Any]] = {
     "tb": {},
@@ -55,15 +56,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "temperatures": {"search": "temperatures"},
     "tb, 4 updates": {"updates": 4},
     "prt, 4 updates": {**REPLAYED, "updates": 4},
-    "prt + ssr, 4 updates": {**REPLAYED, "network": "relative_edges", "updates": 4},
-    "mostly replay": {**REPLAYED, "batch": 8 * NEW, "fresh": 1 / 8, "fraction": 0.25},
-    "mostly replay + ssr": {
-        **REPLAYED,
-        "batch": 8 * NEW,
-        "fresh": 1 / 8,
-        "fraction": 0.25,
-        "network": "relative_edges",
-    },
+    "mostly replay": MOSTLY,
+    "wide and deep": {"network": "wide_and_deep"},
+    "wide and deep, prt": {"network": "wide_and_deep", **REPLAYED},
+    "wide and deep, mostly replay": {"network": "wide_and_deep", **MOSTLY},
 }
 """By name: settings over the task's. Each draws `NEW` objects a batch, so that its calls follow from its updates."""
 
