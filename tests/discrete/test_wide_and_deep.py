@@ -14,7 +14,7 @@ from equipoise.discrete.policies.wide_and_deep import WideAndDeep
 WORDS = PrependAppendStrings(letters=4, length=6)
 
 
-def policy(lines: int = 1 << 17) -> WideAndDeep:
+def policy(lines: int = 1 << 18) -> WideAndDeep:
     torch.manual_seed(0)
     return WideAndDeep(WORDS, (8,), {"forward": WORDS.actions, "flow": 0}, lines=lines)
 
@@ -31,7 +31,7 @@ def test_states_are_spread_over_the_lines_as_by_chance() -> None:
 def test_lines_are_the_same_in_every_process() -> None:
     """Pinned: a checkpoint's table is read by them."""
     state = torch.tensor([[1, 2, 3, 4, 1, 2], [0, 0, 0, 0, 0, 0]])
-    assert policy().line(state).tolist() == [74058, 88162]
+    assert policy().line(state).tolist() == [74058, 219234]
 
 
 def test_a_line_changes_its_own_states_only_and_begins_at_nothing() -> None:

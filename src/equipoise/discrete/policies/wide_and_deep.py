@@ -11,7 +11,7 @@ from torch.nn import functional
 from equipoise.contracts import Environment
 from equipoise.discrete.policies.mlp import MLP
 
-GAIN = 10.0
+GAIN = 3.0
 """How much more the table's entries count than their own steps: a line is seen rarely, and is to learn from that."""
 
 MASK = (1 << 64) - 1
@@ -56,12 +56,12 @@ class WideAndDeep(nn.Module):
         hidden: tuple[int, ...],
         heads: Mapping[str, int],
         *,
-        lines: int = 1 << 17,
+        lines: int = 1 << 18,
         gain: float = GAIN,
     ) -> None:
         super().__init__()
         if lines < 1 or lines & (lines - 1):
-            raise ValueError(f"lines is {lines}: a power of two was expected, as {1 << 17}")
+            raise ValueError(f"lines is {lines}: a power of two was expected, as {1 << 18}")
         self.environment, self.gain = environment, gain
         self.deep = MLP(environment.features, hidden, heads)
         self.table = nn.Parameter(torch.zeros(lines, sum(self.deep.widths)))
