@@ -54,9 +54,10 @@ def steps_of(sampler: LoopSampler, network: LoopNetwork) -> Tensor:
     for step in range(STEPS):
         kept = (process.kept * process.keep)[step].expand(400)
         time = time_features(torch.full((400,), step), STEPS, kept)
-        _, _, letter = network.denoiser(context, PAIRS, position, rotation, time)
+        _, _, logits = network.denoiser(context, PAIRS, position, rotation, time)
+        log_letter = categorical.log_objects(logits.double(), PAIRS, kept[:, None])
         keep, before = (value[step].expand(400, 2) for value in (process.keep, process.kept))
-        found.append(categorical.log_posterior(letter.double().log_softmax(-1), PAIRS, keep, before).exp())
+        found.append(categorical.log_posterior(log_letter, PAIRS, keep, before).exp())
     return torch.stack(found)
 
 
@@ -171,6 +172,19 @@ def test_the_enumerated_law_of_the_steps_is_the_scored_one() -> None:
     )
     assert torch.allclose(sampler.score(rows, LETTER).get("log_pf").sum(1), expected.float(), atol=1e-3)
     assert float(run(each).sum()) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_logits_that_do_not_look_at_the_state_draw_their_own_shares() -> None:
+    process, patches = two_residues()
+    network = small.network(5, 32, 8, 1)
+    share = torch.randn(KINDS, generator=torch.Generator().manual_seed(2)).softmax(0)
+    with torch.no_grad():
+        network.denoiser.letters.weight.zero_()
+        network.denoiser.letters.bias.copy_(share.log())
+    law = run(steps_of(LoopSampler(process, network, patches, moving=("letter",)), network))
+    expected = (share[:, None] * share).flatten().double()
+    # Noise is not wholly uniform at the last step of noising: what stays of the letters there is the bound.
+    assert distance(law, expected) <= 2 * float(process.kept[0] * process.keep[0]) + 1e-6
 
 
 def test_the_factorisation_floor_is_small_but_not_zero_and_vanishes_without_coupling() -> None:

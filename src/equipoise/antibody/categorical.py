@@ -41,6 +41,26 @@ def noised(letter: Tensor, keep: Tensor, kinds: int, uniform: Tensor) -> Tensor:
     return torch.where(uniform < keep, letter, other.to(letter.dtype))
 
 
+def log_objects(logits: Tensor, state: Tensor, kept: Tensor) -> Tensor:
+    """log p(object | state), of letters' own logits: log-softmax of logits + log q(state | object), (..., kinds).
+
+    What the noised letter itself says of the object is Bayes' rule, so that a network need not learn it: logits that do
+    not look at the state draw exactly their own shares, whatever the number of steps.
+
+    Args:
+        logits: of the object, (..., kinds).
+        state: the noised letter, int64, (...).
+        kept: from the object to the state, broadcasting to (...), below 1.
+
+    Example:
+        >>> log_objects(torch.zeros(1, 2), torch.tensor([0]), torch.tensor(0.5)).exp()
+        tensor([[0.7500, 0.2500]])
+    """
+    kinds = logits.shape[-1]
+    here = functional.one_hot(state, kinds)
+    return (logits + (kept[..., None] * here + (1 - kept[..., None]) / kinds).log()).log_softmax(-1)
+
+
 def log_posterior(log_object: Tensor, state: Tensor, keep: Tensor, kept_before: Tensor) -> Tensor:
     """log p(previous | state) = log sum over objects of p(object) q(previous | state, object): nats, (..., kinds).
 

@@ -196,8 +196,8 @@ class Denoiser(nn.Module):
             time: features of each state's step, (s, TIMES).
 
         Returns:
-            v-prediction of the position, (s, m, 3); predicted rotation, (s, m, 3, 3); log p(letter of the loop),
-            (s, m, 20).
+            v-prediction of the position, (s, m, 3); predicted rotation, (s, m, 3, 3); logits of the loop's letters as
+            their context has them, before what the noised letters say (`categorical.log_objects`), (s, m, 20).
         """
         states, residues = letter.shape
         along = torch.arange(residues, device=letter.device)
@@ -223,7 +223,7 @@ class Denoiser(nn.Module):
         return (
             turned[..., 0, :],
             _orthonormal(turned[..., 1, :], turned[..., 2, :]),
-            self.letters(hidden).log_softmax(-1),
+            self.letters(hidden),
         )
 
 

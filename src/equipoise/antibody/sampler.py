@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equipoise.antibody import densities, so3
+from equipoise.antibody import categorical, densities, so3
 from equipoise.antibody.densities import Loops
 from equipoise.antibody.networks import TIMES, Context, Denoiser, Encoder, time_features
 from equipoise.antibody.patches import Patches
@@ -248,7 +248,9 @@ class LoopSampler(nn.Module):
         kept = (self.process.kept * self.process.keep)[step]
         time = time_features(step, self.process.steps, kept)
         assert time.shape[1] == TIMES
-        return densities.Outputs(*network.denoiser(context, state.letter, state.position, state.rotation, time))
+        velocity, rotation, logits = network.denoiser(context, state.letter, state.position, state.rotation, time)
+        log_letter = categorical.log_objects(logits, state.letter, kept[:, None].to(logits.dtype))
+        return densities.Outputs(velocity, rotation, log_letter)
 
     def _move(
         self, context: Context, state: Loops, step: int, normal: Tensor, uniform: Tensor, behaviour: Behaviour
