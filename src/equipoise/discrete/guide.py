@@ -22,6 +22,9 @@ from equipoise.discrete.parts import Parts, parts
 from equipoise.sampling.fixed import GUIDE, with_fixed, without_fixed
 from equipoise.trajectories import Trajectories
 
+MOST_LOG_REWARD = 700.0
+"""e^709 is the largest number of 64 bits."""
+
 
 class SubstructureGuide:
     """The table of a guide, and what it says of paths.
@@ -60,7 +63,15 @@ class SubstructureGuide:
             ends: (n, width).
             log_reward: (n,).
             held: the ends' parts, where they are known.
+
+        Raises:
+            ValueError: a log-reward whose R is beyond float64.
         """
+        if len(log_reward) and float(log_reward.max()) > MOST_LOG_REWARD:
+            raise ValueError(
+                f"a log-reward of {float(log_reward.max()):g}: the guide adds up R itself, at most "
+                f"e^{MOST_LOG_REWARD:g}; subtract a constant from the log-reward, which leaves the target as it is"
+            )
         place = self.environment.index(ends)
         new = ~self.seen[place]
         if not new.any():

@@ -221,6 +221,10 @@ class Discrete(Refinements, Powered):
         self.check_refinements()
         if self.choices()[0] == "guided" and self.backward not in ("uniform", "learned"):
             raise ValueError(f"--method guided fits a backward policy of its own: leave out --backward {self.backward}")
+        if self.source != "on_policy" and round(self.fresh * self.batch) < 1:
+            raise ValueError(f"fresh {self.fresh} of a batch of {self.batch} is no new row: raise --batch, or fresh")
+        if self.search == "thompson" and self.batch % self.times:
+            raise ValueError(f"batch {self.batch} with --search thompson: a multiple of {self.times}, its times, fits")
         if not 1 <= len(self.hidden) <= 32 or not 1 <= min(self.hidden) <= max(self.hidden) <= 16384:
             raise ValueError(f"hidden is {self.hidden}: 1 to 32 widths from 1 to 16384 were expected, as 256 256")
         if self.residual == "consistency":

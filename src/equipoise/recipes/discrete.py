@@ -24,6 +24,7 @@ from equipoise.recipes.configuration import Discrete
 from equipoise.recipes.discrete_sources import Watching, sources_of
 from equipoise.recipes.discrete_terms import WALKS, lessons_term, log_z_at_beta, log_z_of, terms_of
 from equipoise.recipes.policies import Make, require_admitted, rows_at_once, sampler_of
+from equipoise.recipes.refinements import Network
 from equipoise.sampling.fixed import GUIDE
 from equipoise.training.balance import RESIDUALS, STATE_REWARD, LogZ, Residual, sub_trajectory
 from equipoise.training.loop import Run
@@ -166,7 +167,8 @@ def _teacher(config: Discrete, environment: Environment, residual: Residual, pol
     """
     if not residual.partition or GUIDE in residual.needs or config.backward == "likelihood":
         raise ValueError("--search teacher reads the residuals of trajectory balance: use --method tb or vargrad")
-    plain = replace(config, search="none", network="mlp", backward="uniform")
+    network: Network = "transformer" if config.network == "transformer" else "mlp"  # whose paths are alike
+    plain = replace(config, search="none", network=network, backward="uniform")
     return sampler_of(plain, environment, RESIDUALS["trajectory"], policy)
 
 

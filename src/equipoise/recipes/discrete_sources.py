@@ -1,8 +1,8 @@
 """Where the trajectories of a discrete task come from: the sources that a configuration names, nested in one order.
 
-Rollouts (explored, or by a member of an ensemble, or at some temperature); around them a search; then what counts the
-modes found; a replay; a teacher; the guide's table or a lagging copy, which fix values on every row; repeats; and last
-the count of calls of the reward.
+Rollouts (explored, or by a member of an ensemble, or at some temperature); around them a search; a teacher beside them;
+then what counts the modes found; a replay, which holds what any of them drew; the guide's table or a lagging copy,
+which fix values on every row; repeats; and last the count of calls of the reward.
 """
 
 from __future__ import annotations
@@ -96,12 +96,6 @@ def sources_of(
     if rollouts.provides and config.search != "none":
         raise ValueError(f"--search {config.search} draws paths without the rewards of their states: use another")
     source: Source = _searched(config, rollouts, sampler, calls)
-    watching: list[Watching] = []
-    for begin in (None if modes is None else partial(Discovery, modes=modes), watch):
-        if begin is not None:
-            watching.append(begin(source))
-            source = watching[-1]
-    source = _replayed(config, source, sampler)
     taught = None
     if teacher is not None:
         taught = Taught(
@@ -112,6 +106,12 @@ def sources_of(
             share=config.teacher_share,
         )
         source = taught
+    watching: list[Watching] = []
+    for begin in (None if modes is None else partial(Discovery, modes=modes), watch):
+        if begin is not None:
+            watching.append(begin(source))
+            source = watching[-1]
+    source = _replayed(config, source, sampler)
     if config.search == "thompson":
         source = Bootstrapped(source, config.members, config.times)
     source = _repeated(config, _fixing(config, source, sampler, residual))

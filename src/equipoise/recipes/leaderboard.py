@@ -74,6 +74,9 @@ def rows(
         methods: settings by name.
         tasks: configurations by name.
 
+    Raises:
+        ValueError: a method that draws another number of new objects than `NEW` a batch.
+
     Example:
         >>> made = rows(0, {"mine": {"updates": 2}})
         >>> made["tfbind8, mine"].steps
@@ -88,7 +91,11 @@ def rows(
 
 def _row(config: Discrete, settings: Mapping[str, Any]) -> Discrete:
     steps = CALLS // NEW * int(settings.get("updates", 1))
-    return replace(config, **{"batch": NEW, "steps": steps, "every": steps // 10, **settings})
+    row = replace(config, **{"batch": NEW, "steps": steps, "every": steps // 10, **settings})
+    new = row.batch * (1.0 if row.source == "on_policy" else row.fresh) / (row.times if row.search == "thompson" else 1)
+    if new != NEW:
+        raise ValueError(f"a method of the leaderboard draws {NEW} new objects a batch: this one draws {new:g}")
+    return row
 
 
 LEADERBOARD: dict[str, Any] = {
@@ -96,11 +103,12 @@ LEADERBOARD: dict[str, Any] = {
     "source": "methods of Shen et al. 2023 (arXiv:2305.07170) and after; no published table has them side by side. "
     "Learning rates fall to 0; nothing is tuned by method",
     "runs": lambda seed, folder: rows(seed),
+    "derived": {"log_z_distance": lambda records: abs(records[-1]["log_z_error"])},
     "figures": {
         "total_variation": "total variation",
         "mean_reward": "mean reward",
         "mean_reward_exact": "of the target",
-        "log_z_error": "log Z error",
+        "log_z_distance": "log Z error",
         "reward_calls": "reward calls",
     },
     "curves": ("total_variation", "mean_reward"),

@@ -45,6 +45,11 @@ def sampler_of(
     own = config.backward in OWN_NETWORK or GUIDE in residual.needs
     if own and environment.back_actions == 1:
         raise ValueError("each object has one path here, so there is no backward policy to train: leave it uniform")
+    if config.backward in OWN_NETWORK and "log_pb" not in residual.needs:
+        raise ValueError(
+            f"--backward {config.backward} with a residual that reads no backward policy would train nothing: leave it "
+            "uniform, or use --method tb, vargrad, db or subtb"
+        )
     learned = (config.backward == "learned" or own) and "log_pb" in residual.needs and environment.back_actions > 1
     heads = {"forward": environment.actions}
     if "log_flow" in residual.needs:
@@ -65,7 +70,7 @@ def sampler_of(
     if apart:
         width = _width(default)
         own = make(back, width) if make else MLP(environment.features + width, config.hidden, back)
-        policy = Separate(environment, policy, own)
+        policy = Separate(environment, policy, own, condition=width)
     return DiscreteSampler(
         environment,
         policy,
@@ -100,15 +105,15 @@ def _fixed(config: Discrete, environment: Environment) -> nn.Module | str:
 
 
 def _policy(config: Discrete, environment: Environment, heads: Mapping[str, int]) -> nn.Module:
+    if config.search in CONDITIONED:
+        if config.network != "mlp":
+            raise ValueError(f"--search {config.search} needs an mlp: its policy is told a condition")
+        return CONDITIONED[config.search](config, environment, heads)
     if config.network == "transformer":
         if not isinstance(environment, Assignments):
             raise ValueError(f"a transformer over {type(environment).__name__}: use an mlp")
         size = (environment.positions, environment.values)
         return PlacedTransformer(*size, tuple(heads), widths=config.hidden)
-    if config.search in CONDITIONED:
-        if config.network != "mlp":
-            raise ValueError(f"--search {config.search} needs an mlp: its policy is told a condition")
-        return CONDITIONED[config.search](config, environment, heads)
     if config.network == "relative_edges":
         return RelativeEdges(environment, config.hidden, heads)
     if config.network == "wide_and_deep":

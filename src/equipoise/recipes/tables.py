@@ -109,7 +109,7 @@ def compared_lines(
                 f"{statistics.fmean(values) / printed[0]:.2f}" if printed else "",
                 "" if figure.exact is None else _cell(records, figure.exact),
                 _cell(records, figure.perfect) if isinstance(figure.perfect, str) else _shown(figure.perfect),
-                str(len(values)),
+                str(len(values)) if len(values) == len(records) else f"{len(values)} of {len(records)}",
                 "" if place else _cell(records, "cpu_seconds"),
             ]
             lines.append(f"| {label} | {figure.heading} | {' | '.join(cells)} |")

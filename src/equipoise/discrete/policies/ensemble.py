@@ -52,10 +52,12 @@ class Ensemble(nn.Module):
 
 
 class Tempered(nn.Module):
-    """A policy told the exponent: the last feature is log beta, and scales the forward logits by a learned function.
+    """A policy told the exponent: the last feature is log beta, which the network sees and which scales its logits.
 
-    Source: Kim et al. 2024, "Learning to scale logits for temperature-conditional GFlowNets", arXiv:2310.02823: the
-    logits of a network that does not see beta, times a network of beta.
+    Source: Kim et al. 2024, "Learning to scale logits for temperature-conditional GFlowNets", arXiv:2310.02823: forward
+    logits times a learned function of beta. There the network of the logits does not see beta, so that policies of two
+    exponents differ by a factor alone, which those of R^beta / Z do not, and flows are the same for all of them; here
+    it sees beta too, and every exponent has its target as optimum.
 
     Args:
         features: width of the state's features.
@@ -66,16 +68,15 @@ class Tempered(nn.Module):
     Example:
         >>> policy = Tempered(4, (8,), {"forward": 3})
         >>> rows = torch.cat([torch.ones(2, 4), torch.tensor([[0.0], [1.0]])], 1)
-        >>> logits = policy(rows)["forward"]
-        >>> bool(torch.allclose(logits[0] / logits[0, 0], logits[1] / logits[1, 0], atol=1e-4))
-        True
+        >>> policy(rows)["forward"].shape
+        torch.Size([2, 3])
     """
 
     def __init__(self, features: int, hidden: tuple[int, ...], heads: Mapping[str, int], *, width: int = 32) -> None:
         super().__init__()
-        self.network = MLP(features, hidden, heads)
+        self.network = MLP(features + 1, hidden, heads)
         self.scale = nn.Sequential(nn.Linear(1, width), nn.LeakyReLU(), nn.Linear(width, 1))
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        found = self.network(features[:, :-1])
+        found = self.network(features)
         return {**found, "forward": functional.softplus(1.0 + self.scale(features[:, -1:])) * found["forward"]}

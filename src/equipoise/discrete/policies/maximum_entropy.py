@@ -47,8 +47,13 @@ class MaximumEntropy(nn.Module):
 
 def log_paths(graph: exact.StateGraph) -> Tensor:
     """log of the number of paths from the source to each state, (size,) float64."""
-    count = torch.zeros(len(graph.states), dtype=torch.float64)
-    count[graph.environment.index(graph.environment.initial(1))] = 1.0
+    found = torch.full((len(graph.states),), -torch.inf, dtype=torch.float64)
+    found[graph.environment.index(graph.environment.initial(1))] = 0.0
     for level in graph.levels:
-        count.index_add_(0, level.child, count[level.rows][level.parent])
-    return count.log()
+        # In logarithms: the far corner of a long grid has more paths than a float64 can hold.
+        child, place = level.child.unique(return_inverse=True)
+        each = found[level.rows][level.parent]
+        most = torch.full((len(child),), -torch.inf, dtype=torch.float64).scatter_reduce_(0, place, each, "amax")
+        more = torch.zeros_like(most).index_add_(0, place, (each - most[place]).exp()).log() + most
+        found[child] = torch.logaddexp(found[child], more)
+    return found

@@ -20,6 +20,7 @@ class Separate(nn.Module):
         environment: encodes the states.
         ahead: every head but "backward".
         back: the head "backward".
+        condition: width of the condition's features, 0 where there is none.
 
     Example:
         >>> from equipoise.discrete.environments.strings import PrependAppendStrings
@@ -34,11 +35,12 @@ class Separate(nn.Module):
 
     on_states = True
 
-    def __init__(self, environment: Environment, ahead: nn.Module, back: nn.Module) -> None:
+    def __init__(self, environment: Environment, ahead: nn.Module, back: nn.Module, *, condition: int = 0) -> None:
         super().__init__()
         self.environment, self.ahead, self.back = environment, ahead, back
         with torch.no_grad():
-            self.names = tuple(self.evaluated(ahead, environment.initial(1), None))
+            told = torch.zeros(1, condition) if condition else None
+            self.names = tuple(self.evaluated(ahead, environment.initial(1), told))
 
     def forward(self, state: Tensor, condition: Tensor | None = None) -> Mapping[str, Tensor]:
         return _Heads(self, state, condition)
