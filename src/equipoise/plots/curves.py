@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LOGARITHMIC = frozenset({"total_variation", "l1"})
 COUNTS = frozenset({"modes_held", "modes_found"})
 ACROSS = {"modes_found": "trajectories"}
-"""Figures that are drawn over another than the step."""
+"""Figures that are drawn over another than the step, where the records have that."""
 
 Panel = Mapping[str, Sequence[Records]]
 """Runs' records by the name of the line, one a seed."""
@@ -92,6 +92,8 @@ def curve_panels(panels: Mapping[tuple[str, str], Panel], *, columns: int = 3) -
 def _panel(axes: Axes, title: str, name: str, lines: Mapping[int, Sequence[Records]]) -> None:
     grid(axes)
     across, positive = ACROSS.get(name, "step"), list[float]()
+    if not any(across in record for runs in lines.values() for records in runs for record in records):
+        across = "step"
     for place, runs in lines.items():
         colour, dashes = line_style(place)
         steps, values = _by_step([series(_over(records, across), name) for records in runs])
