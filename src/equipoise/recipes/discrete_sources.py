@@ -103,7 +103,7 @@ def sources_of(
             Rollouts(teacher, calls),
             fraction=config.teacher_fraction,
             surplus=config.teacher_surplus,
-            share=config.teacher_share,
+            share=config.teacher_share * config.beta,
         )
         source = taught
     watching: list[Watching] = []

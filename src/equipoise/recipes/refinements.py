@@ -18,7 +18,7 @@ OWN_NETWORK = ("likelihood", "pessimistic", "reinforce")
 
 @dataclass(frozen=True)
 class Refinements:
-    """What goes with a choice and is rarely changed; each default is its paper's."""
+    """What goes with a choice and is rarely changed; most defaults are their papers'."""
 
     decay: Annotated[float, tyro.conf.Suppress] = 0.9
     """weight of a segment by its length, in sub-trajectory balance"""
@@ -60,7 +60,7 @@ class Refinements:
     teacher_surplus: Annotated[float, tyro.conf.Suppress] = 19.0
     """how much more an object drawn too rarely counts to the teacher"""
     teacher_share: Annotated[float, tyro.conf.Suppress] = 0.0
-    """exponent of the reward in the teacher's (published: 0 on grids, 0.5 elsewhere)"""
+    """power of the target's reward, R^beta, in the teacher's (published: 0 on grids, 0.5 elsewhere)"""
     members: Annotated[int, tyro.conf.Suppress] = 4
     """of the ensemble of --search thompson"""
     times: Annotated[int, tyro.conf.Suppress] = 2
