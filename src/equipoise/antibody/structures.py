@@ -127,7 +127,7 @@ def assemble(
     Args:
         name: of the complex.
         chains: of its files.
-        antibody: names of the antibody's chains; None: the first with a variable domain, and the one that pairs with it.
+        antibody: names of the antibody's chains; None: the first with a variable domain, and the one beside it.
         antigen: names of the antigen's; None: all others.
         domain_of: finds a chain's variable domain: `printed`, or `equipoise.antibody.numbering.predicted`.
 
