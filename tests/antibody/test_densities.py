@@ -85,6 +85,16 @@ def test_the_posterior_of_letters_is_bayes_rule_and_sums_to_one() -> None:
         assert torch.allclose(found, expected, atol=1e-12) and float(found.sum()) == pytest.approx(1.0, abs=1e-12)
 
 
+def test_a_letter_that_is_all_but_impossible_keeps_its_score_and_its_gradient() -> None:
+    belief = torch.tensor([[-100.0, 0.0]], dtype=torch.float64).log_softmax(-1).requires_grad_()
+    one = torch.ones((), dtype=torch.float64)
+    # In the first step the object itself is drawn, whatever the state; log p(object) is its score.
+    found = categorical.log_posterior(belief, torch.tensor([1]), 0.999 * one, one)
+    assert torch.allclose(found, belief, rtol=1e-12)
+    found[0, 0].backward()
+    assert belief.grad is not None and torch.allclose(belief.grad, torch.tensor([[1.0, 0.0]], dtype=torch.float64))
+
+
 def test_one_step_and_the_path_to_it_have_the_marginal_of_the_letters() -> None:
     process = loop_process(50, warp=1.0)
     assert float((process.kept * process.keep)[0]) < 1e-4

@@ -179,8 +179,8 @@ def test_logits_that_do_not_look_at_the_state_draw_their_own_shares() -> None:
     network = small.network(5, 32, 8, 1)
     share = torch.randn(KINDS, generator=torch.Generator().manual_seed(2)).softmax(0)
     with torch.no_grad():
-        network.denoiser.letters.weight.zero_()
-        network.denoiser.letters.bias.copy_(share.log())
+        network.denoiser.logits.weight.zero_()
+        network.denoiser.logits.bias.copy_(share.log())
     law = run(steps_of(LoopSampler(process, network, patches, moving=("letter",)), network))
     expected = (share[:, None] * share).flatten().double()
     # Noise is not wholly uniform at the last step of noising: what stays of the letters there is the bound.

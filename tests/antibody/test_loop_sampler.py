@@ -38,6 +38,23 @@ def test_what_does_not_move_stays_native_and_has_no_density(moving: tuple[str, .
         assert bool(same) == (name not in moving)
 
 
+def test_what_is_kept_of_a_path_begins_with_its_first_state_which_is_drawn_in_the_first_step() -> None:
+    sampler, keep = small.sampler(), torch.tensor([0, 1, 2, 5, 0, 1, 2, 5])
+    start = drawn(sampler)
+    again = sampler.sample(len(ROWS), context=ROWS, start=start, keep=keep, generator=torch.Generator().manual_seed(1))
+    place, old = again.path["position"], start.path["position"]
+    for row, kept in enumerate(keep.tolist()):
+        same = (place[row] == old[row]).flatten(1).all(1).tolist()
+        assert same == [kept > 0 and state <= kept for state in range(6)]
+
+
+def test_a_checkpoint_of_letters_heads_that_meant_something_else_is_refused() -> None:
+    sampler = small.sampler()
+    state = {name.replace("denoiser.logits", "denoiser.letters"): one for name, one in sampler.state_dict().items()}
+    with pytest.raises(RuntimeError, match="older version"):
+        sampler.load_state_dict(state)
+
+
 def test_drawn_log_probabilities_are_those_of_the_step_s_own_draw() -> None:
     """Independently of `score`: positions drawn by a mean and a standard deviation have that normal's density."""
     sampler = small.sampler(moving=("position",))
@@ -78,7 +95,7 @@ def test_the_gradient_of_a_subsample_is_unbiased() -> None:
         sampler.zero_grad()
         generator = torch.Generator().manual_seed(seed)
         sampler.score(rows, frozenset({"log_pf"}), generator=generator).get("log_pf")[:1].sum().backward()
-        grad = sampler.network.denoiser.letters.weight.grad
+        grad = sampler.network.denoiser.logits.weight.grad
         assert grad is not None
         return grad.clone()
 

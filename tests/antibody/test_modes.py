@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from antibody import small
-from equipoise.antibody.natives import Natives, several_each
+from equipoise.antibody.natives import Natives, SeveralEach
 from equipoise.cli import main
 from equipoise.objectives import partition
 from equipoise.objectives.divergences import divergence
@@ -74,7 +74,7 @@ def test_on_native_loops_alone_with_log_z_of_the_complex_energies_do_not_matter(
 
 def test_on_several_designs_of_a_complex_energies_do_matter() -> None:
     sampler = small.sampler(steps=3)
-    context, _ = several_each(torch.arange(3), 4)(12, torch.Generator().manual_seed(0))
+    context, _ = SeveralEach(torch.arange(3), 4)(12, torch.Generator().manual_seed(0))
     rows = sampler.sample(12, context=context, generator=torch.Generator().manual_seed(1))
     energies = 30 * torch.randn(12, generator=torch.Generator().manual_seed(2))
     first, second = (gradient(rows, value, nn.Embedding(3, 1))[0] for value in (energies, energies.roll(1)))
@@ -110,6 +110,8 @@ def test_every_mode_trains_is_judged_and_designs_loops_of_a_new_complex(
     wanted = {"energy", "energy_native", "amino_acid_recovery", "ca_rmsd", "diversity", "improved_fraction"}
     wanted |= {"top1_energy", "top1_binding_energy", "residual_mean", "residual_std"}
     assert wanted <= set(found) and len(found["complexes"]) == 3 and wanted <= set(found["complexes"]["1ab0_H3"])
+    assert main(["evaluate", str(out), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["complexes"]) == 1  # the one that is held out
     new = tmp_path / "new.pdb"
     small.write_complex(new, "ARNDC", seed=7)
     assert main(["sample", str(out), "--complex", str(new), "-n", "2", "--out", str(tmp_path / "designs")]) == 0
@@ -147,6 +149,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
         (["--mode", "paper", "--shuffle"], "leave out --shuffle"),
         (["--batch", "6", "--designs", "4"], "a multiple was expected"),
         (["--loops", "H9"], "one or more of H1"),
+        (["--loops", "H3", "H3"], "each once"),
         (["--held-out", "9"], "hold out fewer"),
         (["--data", str(tmp_path / "nowhere")], "no folder"),
     ):

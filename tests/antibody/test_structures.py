@@ -15,7 +15,7 @@ from antibody import small
 from equipoise.antibody.designs import pdb_text
 from equipoise.antibody.folder import load, read_file, read_folder, write_folder
 from equipoise.antibody.geometry import frames
-from equipoise.antibody.loops import find_role, loops_of
+from equipoise.antibody.loops import find_role, loops_of, numbered
 from equipoise.antibody.patches import cut
 from equipoise.antibody.residues import LOOPS, SCALE
 from equipoise.antibody.structures import from_blob, read_chains, similarity, to_blob
@@ -46,6 +46,18 @@ def test_chothia_numbers_are_believed_where_the_conserved_residues_have_them() -
     found, counted = domain.loops, loops_of(letters, [str(place + 1) for place in range(len(letters))], "H").loops
     assert letters[slice(*found["H1"])] == "GFTFSSY" and letters[slice(*found["H2"])] == "SGSGGS"
     assert found == counted and domain.end == len(letters)
+
+
+def test_kabat_numbers_are_not_taken_for_chothia_s() -> None:
+    numbers = [*map(str, range(1, 36)), "35A", "35B", *map(str, range(36, 53)), "52A", *map(str, range(53, 83))]
+    numbers += ["82A", "82B", "82C", *map(str, range(83, 114))]
+    letters = HEAVY[:35] + "GG" + HEAVY[35 : len(numbers) - 2]
+    assert letters[37] == "W" and len(letters) == len(numbers)
+    assert letters[slice(*loops_of(letters, numbers, "H").loops["H1"])] == "GFTFSSYAM"
+
+
+def test_a_numbered_tag_before_the_domain_leaves_it_its_end() -> None:
+    assert numbered([1001, *range(1, 114), 114, 115], "H").end == 114
 
 
 def test_a_chain_without_a_variable_domain_has_no_role() -> None:
@@ -167,6 +179,8 @@ def test_antigens_that_are_alike_are_of_one_group(tmp_path: Path) -> None:
 def test_errors_say_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"one or more of H1"):
         cut([small.structure()], ("H9",))
+    with pytest.raises(ValueError, match="each once"):
+        cut([small.structure()], ("H3", "H3"))
     with pytest.raises(ValueError, match="none of the 1 complexes"):
         cut([replace(small.structure(), loops={})])
     with pytest.raises(FileNotFoundError, match="no folder"):
@@ -181,8 +195,9 @@ def test_the_benchmark_s_complexes_are_read_but_for_those_whose_rows_have_no_fil
         pytest.skip("EQUIPOISE_DATA holds no antibody/")
     prepared = read_folder(folder)
     by_name = {one.name: one for one in prepared.structures}
-    assert len(by_name) == 58 and len(prepared.malformed) == 10
+    assert len(by_name) == 58 and len(prepared.malformed) == 12
     assert sum("no files" in reason for _, reason in prepared.malformed) == 7
+    assert {name for name, reason in prepared.malformed if "H2: it was not found" in reason} == {"4M3K", "6DBG"}
     assert by_name["1AHW"].loop_text("H3") == "DNSYYFDY" and by_name["1AHW"].loop_text("L3") == "LQHGESPYT"
     assert by_name["1AHW"].antigen == by_name["1JPS"].antigen  # tissue factor
     assert len({by_name[name].antigen for name in ("1DQJ", "1MLC", "1VFB")}) == 1  # lysozyme

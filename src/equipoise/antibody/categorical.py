@@ -86,10 +86,10 @@ def log_posterior(log_object: Tensor, state: Tensor, keep: Tensor, kept_before: 
     keep, before = keep[..., None], kept_before[..., None]
     here = functional.one_hot(state, kinds).to(log_object.dtype)
     reached = keep * before * here + (1 - keep * before) / kinds
-    weight = (log_object - reached.log()).exp()
-    spread = before * weight + (1 - before) / kinds * weight.sum(-1, keepdim=True)
-    step = keep * here + (1 - keep) / kinds
-    return (step * spread).clamp(min=1e-30).log()
+    # In logarithms, so that what is all but impossible keeps its score and its gradient.
+    weight = log_object - reached.log()
+    spread = torch.logaddexp(before.log() + weight, ((1 - before) / kinds).log() + weight.logsumexp(-1, keepdim=True))
+    return (keep * here + (1 - keep) / kinds).log() + spread
 
 
 def drawn(log_probability: Tensor, uniform: Tensor) -> Tensor:

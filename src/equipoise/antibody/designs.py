@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from string import ascii_letters
 
 from torch import Tensor
 
@@ -82,7 +83,7 @@ def _chain_names(structure: Structure) -> list[str]:
 
 
 def _line(serial: int, atom: str, residue: str, chain: str, number: str, where: list[float]) -> str:
-    digits = number.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    digits = number.rstrip(ascii_letters)
     insertion = number[len(digits) :][:1] or " "
     x, y, z = where
     return (

@@ -7,7 +7,6 @@ given to the library as log R = -E; the factor `beta` is the run's.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from equipoise.antibody.geometry import frames, placed
 from equipoise.antibody.patches import Patches
 from equipoise.antibody.residues import KINDS, SCALE, contact_energies
 from equipoise.antibody.structures import ANTIGEN, Structure
+from equipoise.antibody.tables import rows_of
 from equipoise.trajectories import Columns
 
 CONTACT, SOFTNESS = 8.0, 0.5
@@ -177,21 +177,18 @@ def read_table(path: Path) -> dict[str, float]:
     if not path.is_file():
         raise FileNotFoundError(f"no table '{path}': give a file of complex and energy, one a line")
     found: dict[str, float] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = csv.reader(file, delimiter="," if path.suffix == ".csv" else "\t")
-        for number, line in enumerate(lines, 1):
-            cells = [cell.strip() for cell in line]
-            if not any(cells) or cells[0].startswith("#"):
-                continue
-            try:
-                value = float(cells[1])
-            except (ValueError, IndexError):
-                if number == 1:
-                    continue  # a header
-                raise ValueError(f"'{path}', line {number}: complex and energy were expected, not {cells}") from None
-            if cells[0] in found or not torch.isfinite(torch.tensor(value)):
-                raise ValueError(f"'{path}', line {number}: '{cells[0]}' is named twice, or its energy is not finite")
-            found[cells[0]] = value
+    for number, cells in rows_of(path):
+        if not any(cells) or cells[0].startswith("#"):
+            continue
+        try:
+            value = float(cells[1])
+        except (ValueError, IndexError):
+            if number == 1:
+                continue  # a header
+            raise ValueError(f"'{path}', line {number}: complex and energy were expected, not {cells}") from None
+        if cells[0] in found or not torch.isfinite(torch.tensor(value)):
+            raise ValueError(f"'{path}', line {number}: '{cells[0]}' is named twice, or its energy is not finite")
+        found[cells[0]] = value
     return found
 
 

@@ -1,12 +1,12 @@
 """Folders of complexes: read in the layouts that exist, prepared once, and loaded; what is malformed is listed.
 
 Layouts: a prepared folder; the antibody benchmark's (`cases.tsv`, `complexes/ID_r.pdb.gz` and `ID_l.pdb.gz`); SAbDab's
-(a summary table, and files by PDB id in the folder, `chothia/` or `imgt/`); else any structure files, with roles found.
+(a summary table, and files by PDB id in the folder, in `chothia/` or `imgt/`, or in these of `all_structures/`); else
+any structure files, with roles found.
 """
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +24,10 @@ from equipoise.antibody.structures import (
     printed,
     read_chains,
     similarity,
+    stem_and_ending,
     to_blob,
 )
+from equipoise.antibody.tables import rows_of
 
 SIMILAR = 0.06
 """Share of common words of four letters from which two antigens are of one group."""
@@ -62,7 +64,7 @@ def load(folder: Path) -> Prepared:
         )
     if not (folder / "complexes.tsv").is_file():
         return read_folder(folder)
-    structures = [from_blob(path.read_bytes()) for path in sorted((folder / "structures").glob("*.safetensors"))]
+    structures = [_prepared(path) for path in sorted((folder / "structures").glob("*.safetensors"))]
     if not structures:
         raise ValueError(f"'{folder}' is a prepared folder without complexes")
     return Prepared(tuple(structures), ())
@@ -84,7 +86,7 @@ def read_folder(
     Raises:
         ValueError: not one complex can be read.
     """
-    entries, malformed = _entries(folder)
+    entries, malformed = _distinct(folder, *_entries(folder))
     found: list[Structure] = []
     for place, entry in enumerate(entries, 1):
         structure, problems = read_entry(entry, domain_of)
@@ -145,11 +147,18 @@ def read_file(path: Path) -> Structure:
     if not path.is_file():
         raise FileNotFoundError(f"no file '{path}': give a complex as PDB or mmCIF")
     if path.suffix == ".safetensors":
-        return from_blob(path.read_bytes())
-    structure, problems = read_entry(Entry(_stem(path), (path,)))
+        return _prepared(path)
+    structure, problems = read_entry(Entry(stem_and_ending(path)[0], (path,)))
     if structure is None:
         raise ValueError(f"'{path}': {'; '.join(problems)}")
     return structure
+
+
+def _prepared(path: Path) -> Structure:
+    try:
+        return from_blob(path.read_bytes())
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"'{path}' cannot be read: {error}") from error
 
 
 def _entries(folder: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
@@ -158,7 +167,18 @@ def _entries(folder: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
     tables = sorted(path for path in folder.glob("*summary*") if path.suffix in (".tsv", ".csv"))
     if tables:
         return _summary(folder, tables[0])
-    return [Entry(_stem(path), (path,)) for path in _files(folder)], []
+    return [Entry(stem_and_ending(path)[0], (path,)) for path in _files(folder)], []
+
+
+def _distinct(
+    folder: Path, entries: Sequence[Entry], malformed: Sequence[tuple[str, str]]
+) -> tuple[list[Entry], list[tuple[str, str]]]:
+    """The first entry of each name: a later one would be written over it."""
+    first = {entry.name: entry for entry in reversed(entries)}
+    later = [entry for entry in entries if entry is not first[entry.name]]
+    where = [", ".join(str(path.relative_to(folder)) for path in entry.files) or entry.name for entry in later]
+    told = [(place, f"an earlier one has its name, {entry.name}") for place, entry in zip(where, later, strict=True)]
+    return [entry for entry in entries if entry is first[entry.name]], [*malformed, *told]
 
 
 def _benchmark(folder: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
@@ -179,20 +199,22 @@ def _benchmark(folder: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
 
 def _summary(folder: Path, table: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
     """SAbDab's columns: pdb, Hchain, Lchain, antigen_chain (several with | between)."""
-    files = {_stem(path).lower(): path for path in reversed(_files(folder))}
+    files = {stem_and_ending(path)[0].lower(): path for path in reversed(_files(folder))}
     entries, malformed, seen = [], [], set[str]()
     for number, row in _rows(table):
         where = f"{table.name}, line {number}"
         name = row.get("pdb", "").strip()
         antibody = tuple(chain for key in ("Hchain", "Lchain") for chain in _chains(row.get(key)))
-        antigen = _chains(row.get("antigen_chain"))
-        kind = (row.get("antigen_type") or "protein").split("|")[0].strip()
+        kinds, antigen = _chains(row.get("antigen_type")), _chains(row.get("antigen_chain"))
+        designed = tuple(kind in ("protein", "peptide") for kind in kinds) or (True,)
+        if any(designed) and len(designed) == len(antigen):  # what else is bound has no backbone
+            antigen = tuple(chain for chain, kept in zip(antigen, designed, strict=True) if kept)
         if not name or not antibody:
             malformed.append((where, "it names no pdb, or neither Hchain nor Lchain"))
         elif not antigen:
             malformed.append((where, f"{name} has no antigen chain"))
-        elif kind not in ("protein", "peptide"):
-            malformed.append((where, f"the antigen of {name} is {kind}, not protein"))
+        elif not any(designed):
+            malformed.append((where, f"the antigen of {name} is {' and '.join(kinds)}, not protein"))
         else:
             label = f"{name}_{''.join(antibody)}"
             if label in seen:
@@ -205,9 +227,10 @@ def _summary(folder: Path, table: Path) -> tuple[list[Entry], list[tuple[str, st
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    with table.open(newline="", encoding="utf-8", errors="replace") as file:
-        for number, row in enumerate(csv.DictReader(file, delimiter="," if table.suffix == ".csv" else "\t"), 2):
-            yield number, {str(key): value or "" for key, value in row.items() if isinstance(value, str)}
+    lines = rows_of(table)
+    _, names = next(lines, (0, []))
+    for number, cells in lines:
+        yield number, dict(zip(names, cells, strict=False))
 
 
 def _chains(said: str | None) -> tuple[str, ...]:
@@ -216,13 +239,10 @@ def _chains(said: str | None) -> tuple[str, ...]:
 
 
 def _files(folder: Path) -> list[Path]:
-    places = [folder, folder / "chothia", folder / "imgt"]
+    roots = [folder, folder / "all_structures"]
+    places = [folder, *(root / scheme for root in roots for scheme in ("chothia", "imgt"))]
     found = [path for place in places if place.is_dir() for path in sorted(place.iterdir())]
-    return [path for path in found if path.is_file() and Path(path.name.removesuffix(".gz")).suffix in ENDINGS]
-
-
-def _stem(path: Path) -> str:
-    return Path(path.name.removesuffix(".gz")).stem
+    return [path for path in found if path.is_file() and stem_and_ending(path)[1] in ENDINGS]
 
 
 def _grouped(structures: Sequence[Structure]) -> Iterator[Structure]:

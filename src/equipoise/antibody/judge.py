@@ -115,14 +115,16 @@ def _ranks(value: Tensor) -> Tensor:
 
 
 def mean_of(by_complex: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """The mean over complexes of each figure.
+    """The mean over complexes and loops of each figure; of `top1_...` over H3 alone, where that is designed.
 
     Example:
-        >>> mean_of({"a": {"energy": 1.0}, "b": {"energy": 3.0}})
-        {'energy': 2.0}
+        >>> mean_of({"a_H3": {"energy": 1.0, "top1_energy": 1.0}, "a_L1": {"energy": 3.0, "top1_energy": 5.0}})
+        {'energy': 2.0, 'top1_energy': 1.0}
     """
     each = list(by_complex.values())
-    return {name: sum(figures[name] for figures in each) / len(each) for name in each[0]}
+    third = [figures for name, figures in by_complex.items() if name.endswith("_H3")] or each
+    counted = {name: third if name.startswith("top1_") else each for name in each[0]}
+    return {name: sum(figures[name] for figures in few) / len(few) for name, few in counted.items()}
 
 
 def bootstrap(

@@ -69,7 +69,8 @@ def loops_of(letters: str, numbers: Sequence[str], role: str) -> Domain:
         ValueError: neither numbers nor motifs of a variable domain.
     """
     whole = [int(re.sub(r"\D+$", "", number) or 0) for number in numbers]
-    if _numbered(letters, whole, role):
+    # Kabat's numbers have the same landmarks, and insertions of H1 after 35, where Chothia's have none.
+    if _numbered(letters, whole, role) and not (role == "H" and "35A" in (number.upper() for number in numbers)):
         return numbered(whole, role)
     match = MOTIFS[role].search(letters)
     if match is None:
@@ -93,7 +94,10 @@ def numbered(numbers: Sequence[int], role: str) -> Domain:
         if loop[0] == role and rows:
             run = next((place for place, row in enumerate(rows) if row != rows[0] + place), len(rows))
             found[loop] = (rows[0], rows[0] + run)
-    return Domain(role, found, next((row for row, number in enumerate(numbers) if number > LAST[role]), len(numbers)))
+    # A tag before the domain may have numbers beyond its last.
+    begin = max((rows[0] for rows in found.values()), default=0)
+    after = (row for row in range(begin, len(numbers)) if numbers[row] > LAST[role])
+    return Domain(role, found, next(after, len(numbers)))
 
 
 def _numbered(letters: str, numbers: Sequence[int], role: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -43,6 +43,12 @@ class Natives:
         drawn = self.rows[torch.randint(len(self.rows), (n,), generator=generator)]
         return drawn if self.sampler is None else self.sampler.sample_to(drawn, generator=generator)
 
+    def conditions(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The complexes of n loops, for designs that are drawn beside them."""
+        assert isinstance(self.rows.context, Tensor)
+        rows = self.rows.context[torch.randint(len(self.rows), (n,), generator=generator)]
+        return rows, rows.clone()
+
     def observe(self, trajectories: Trajectories, residual: Tensor | None) -> None:
         """Nothing is kept."""
 
@@ -54,20 +60,26 @@ class Natives:
         """There is no state."""
 
 
-def several_each(rows: Tensor, designs: int) -> Callable[[int, torch.Generator], tuple[Tensor, Tensor]]:
-    """Conditions of rollouts: complexes drawn at random, each for `designs` designs one after another.
+@dataclass(frozen=True)
+class SeveralEach:
+    """Conditions of rollouts: complexes drawn at random, each for several designs one after another.
+
+    Attributes:
+        rows: of the complexes.
+        responses: designs of each.
 
     Example:
-        >>> several_each(torch.tensor([4]), 2)(4, torch.Generator())[0].tolist()
+        >>> SeveralEach(torch.tensor([4]), 2)(4, torch.Generator())[0].tolist()
         [4, 4, 4, 4]
     """
 
-    def conditions(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        if n % designs:
-            raise ValueError(f"{n} designs of {designs} a complex: a multiple was expected")
-        order = torch.rand(len(rows), generator=generator).argsort()
-        few = order[torch.arange(n // designs) % len(rows)]
-        chosen = rows[few].repeat_interleave(designs)
-        return chosen, chosen.clone()
+    rows: Tensor
+    responses: int
 
-    return conditions
+    def __call__(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        if n % self.responses:
+            raise ValueError(f"{n} designs of {self.responses} a complex: a multiple was expected")
+        order = torch.rand(len(self.rows), generator=generator).argsort()
+        few = order[torch.arange(n // self.responses) % len(self.rows)]
+        chosen = self.rows[few].repeat_interleave(self.responses)
+        return chosen, chosen.clone()

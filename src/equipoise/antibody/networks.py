@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -178,10 +179,11 @@ class Denoiser(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Sequential(nn.Linear(width, width), nn.SiLU())
         self.free, self.gates = nn.Linear(width, 9), nn.Linear(width, 3 * (3 + HEADS))
-        self.letters = nn.Linear(width, KINDS)
-        for last in (self.free, self.gates, self.letters):
+        self.logits = nn.Linear(width, KINDS)
+        for last in (self.free, self.gates, self.logits):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
+        self._register_load_state_dict_pre_hook(_same_head)
 
     def forward(
         self, context: Context, letter: Tensor, position: Tensor, rotation: Tensor, time: Tensor
@@ -223,7 +225,7 @@ class Denoiser(nn.Module):
         return (
             turned[..., 0, :],
             _orthonormal(turned[..., 1, :], turned[..., 2, :]),
-            self.letters(hidden),
+            self.logits(hidden),
         )
 
 
@@ -261,6 +263,11 @@ def time_features(step: Tensor, steps: int, kept: Tensor) -> Tensor:
     share = kept.double()[:, None]
     ratio = (share.clamp(1e-6, 1 - 1e-6) / (1 - share.clamp(1e-6, 1 - 1e-6))).log() / 8
     return torch.cat([ratio, share.sqrt(), wave.sin(), wave.cos()], 1).float()
+
+
+def _same_head(state: dict[str, Any], prefix: str, *rest: object) -> None:
+    if f"{prefix}letters.weight" in state:
+        raise RuntimeError("its logits are of an older version, where they meant something else: train it again")
 
 
 def _lengths(points: Tensor) -> Tensor:

@@ -121,8 +121,8 @@ def cut(
         ValueError: an unknown loop, or none of them in any structure.
     """
     unknown = [loop for loop in loops if loop not in LOOPS]
-    if unknown or not loops:
-        raise ValueError(f"loops {tuple(loops)}: one or more of {', '.join(LOOPS)} were expected")
+    if unknown or not loops or len(set(loops)) < len(loops):
+        raise ValueError(f"loops {tuple(loops)}: one or more of {', '.join(LOOPS)} were expected, each once")
     if antibody < 2 or antigen < 1:
         raise ValueError(
             f"patches of {antibody} antibody and {antigen} antigen residues: at least 2 and 1 were expected"

@@ -143,10 +143,8 @@ class LoopSampler(nn.Module):
             state = self._first(row, noise[0][0], noise[1][0])
             for step in range(steps + 1):
                 if start is not None and keep is not None:
-                    state = state.where(keep[chosen] < step, _loops_of(start.path, chosen, step, size))
-                    if step == 0:
-                        held = _loops_of(start.path, chosen, 0, size)
-                        state = state.where(keep[chosen] == 0, held)
+                    # The first state is drawn in the first step.
+                    state = state.where(keep[chosen] < max(step, 1), _loops_of(start.path, chosen, step, size))
                 state.write(path, chosen, step)
                 if step < steps:
                     state = self._move(encoded, state, step, noise[0][step + 1], noise[1][step + 1], behaviour)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from equipoise.antibody.loops import Domain, find_role, loops_of
-from equipoise.antibody.residues import numbers_of, text_of
+from equipoise.antibody.residues import LOOPS, numbers_of, text_of
 from equipoise.trajectories import from_bytes, to_bytes
 
 HEAVY, LIGHT, ANTIGEN = 0, 1, 2
@@ -21,6 +21,12 @@ ROLES = ("heavy", "light", "antigen")
 ENDINGS = (".pdb", ".ent", ".cif", ".mmcif")
 BOND = 4.5
 """Distance of neighbouring CA, angstrom, beyond which residues are missing between them."""
+
+NEAR = 15.0
+"""Distance of their nearest CA, angstrom, within which a heavy and a light chain are of one antibody."""
+
+APART = 0.5
+"""Distance of bonded atoms, angstrom, below which a residue's coordinates are no such."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,17 @@ def read_chains(path: Path) -> list[Chain]:
     return kept
 
 
+def stem_and_ending(path: Path) -> tuple[str, str]:
+    """A structure file's name without its endings, and its ending in small letters, gzipped or not.
+
+    Example:
+        >>> stem_and_ending(Path("1VFB.PDB.gz"))
+        ('1VFB', '.pdb')
+    """
+    name = Path(path.stem if path.suffix.lower() == ".gz" else path.name)
+    return name.stem, name.suffix.lower()
+
+
 def printed(chain: Chain) -> Domain | None:
     """A chain's variable domain by its printed numbers or its conserved residues; None where it has no motifs."""
     role = find_role(chain.letters)
@@ -110,7 +127,7 @@ def assemble(
     Args:
         name: of the complex.
         chains: of its files.
-        antibody: names of the antibody's chains; None: those that have a variable domain.
+        antibody: names of the antibody's chains; None: the first with a variable domain, and the one beside it.
         antigen: names of the antigen's; None: all others.
         domain_of: finds a chain's variable domain: `printed`, or `equipoise.antibody.numbering.predicted`.
 
@@ -121,14 +138,13 @@ def assemble(
     for chain in chains:
         by_name.setdefault(chain.name, chain)
     wanted = None if antibody is None else _named(by_name, antibody)
-    domains: list[tuple[Chain, Domain]] = []
-    unused = []
-    for chain in by_name.values() if wanted is None else wanted:
-        domain = domain_of(chain)
-        if domain is None and wanted is not None:
-            unused.append(f"chain {chain.name} has no variable domain and is left out")
-        if domain is not None and all(held.role != domain.role for _, held in domains):
-            domains.append((chain, domain))
+    every = [(chain, domain_of(chain)) for chain in (by_name.values() if wanted is None else wanted)]
+    found = [(chain, domain) for chain, domain in every if domain is not None]
+    domains, unused = _paired(found) if wanted is None else _firsts(found)
+    if wanted is not None:
+        unused += [
+            f"chain {chain.name} has no variable domain and is left out" for chain, domain in every if not domain
+        ]
     if not domains:
         given = "no chain" if wanted is None else f"none of the chains {', '.join(chain.name for chain in wanted)}"
         raise ValueError(f"{given} has a variable domain (by motifs: C..W..C..[WF]G.G)")
@@ -180,11 +196,11 @@ def _opened(gemmi: Any, path: Path) -> Any:
     try:
         return gemmi.read_structure(str(path))
     except (RuntimeError, ValueError):
-        if Path(path.name.removesuffix(".gz")).suffix not in (".pdb", ".ent"):
+        if stem_and_ending(path)[1] not in (".pdb", ".ent"):
             raise
     # Old files have the entry's name and a line number from column 73 on, where element and charge stand today.
     blob = path.read_bytes()
-    text = (gzip.decompress(blob) if path.suffix == ".gz" else blob).decode("latin-1")
+    text = (gzip.decompress(blob) if path.suffix.lower() == ".gz" else blob).decode("latin-1")
     lines = [line[:66] if line.startswith(("ATOM", "HETATM")) else line[:72] for line in text.splitlines()]
     return gemmi.read_pdb_string("\n".join(lines))
 
@@ -203,10 +219,34 @@ def _chain(gemmi: Any, chain: Any) -> Chain:
 
 
 def _named(chains: Mapping[str, Chain], names: Iterable[str]) -> list[Chain]:
+    names = tuple(dict.fromkeys(names))
     missing = [name for name in names if name not in chains]
     if missing:
         raise ValueError(f"no chain '{missing[0]}' with a whole backbone; there are {', '.join(chains)}")
     return [chains[name] for name in names]
+
+
+def _firsts(found: Sequence[tuple[Chain, Domain]]) -> tuple[list[tuple[Chain, Domain]], list[str]]:
+    """Of chains that were named, the first of each role; and what is said of the others."""
+    first = {domain.role: chain for chain, domain in reversed(found)}
+    unused = [
+        f"chain {chain.name} is one more {'heavy' if domain.role == 'H' else 'light'} chain than "
+        f"{first[domain.role].name} and is left out"
+        for chain, domain in found
+        if chain is not first[domain.role]
+    ]
+    return [entry for entry in found if entry[0] is first[entry[1].role]], unused
+
+
+def _paired(found: Sequence[tuple[Chain, Domain]]) -> tuple[list[tuple[Chain, Domain]], list[str]]:
+    """Of chains that were found, the first, and the nearest of the other role that touches it: files hold copies."""
+
+    def apart(entry: tuple[Chain, Domain]) -> float:
+        first, other = (chain.atoms[: domain.end, 1] for chain, domain in (found[0], entry))
+        return float(torch.cdist(first, other).nan_to_num(0.0).min())
+
+    others = [entry for entry in found[1:] if entry[1].role != found[0][1].role]
+    return [*found[:1], *(entry for entry in sorted(others, key=apart)[:1] if apart(entry) <= NEAR)], []
 
 
 def _joined(
@@ -217,6 +257,8 @@ def _joined(
     atoms = torch.cat([chain.atoms[:end] for chain, _, end in parts])
     if not bool(torch.isfinite(atoms).all()):
         raise ValueError("a coordinate is not finite")
+    if float((atoms[:, ::2] - atoms[:, 1:2]).norm(dim=-1).min()) < APART:
+        raise ValueError(f"a residue's N, CA and C are less than {APART} angstrom apart: its coordinates are missing")
     loops, problems, first = {}, [], 0
     for chain, domain in antibody:
         for loop, (start, stop) in domain.loops.items():
@@ -225,6 +267,8 @@ def _joined(
                 loops[loop] = (first + start, first + stop)
             else:
                 problems.append(f"{loop}: {reason}")
+        missing = [loop for loop in LOOPS if loop[0] == domain.role and loop not in domain.loops]
+        problems += [f"{loop}: it was not found where the conserved residues have it" for loop in missing]
         first += domain.end
     structure = Structure(
         name=name,

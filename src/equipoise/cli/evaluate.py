@@ -32,7 +32,7 @@ def evaluate(words: list[str]) -> int:
 
     run = open_run(chosen.run)
     warn(run.warnings)
-    figures = run.built.evaluate() if chosen.data is None else _on(run.built, chosen.data)
+    figures = _own(run.built, chosen.json) if chosen.data is None else _on(run.built, chosen.data)
     if chosen.json:
         print(json.dumps(figures))
         return 0
@@ -42,6 +42,11 @@ def evaluate(words: list[str]) -> int:
     for name, value in figures.items():
         print(f"  {name:<{width}}  {value:.6g}")
     return 0
+
+
+def _own(built: Any, each: bool) -> dict[str, Any]:
+    """The run's own figures, with those of each complex for a task that has them."""
+    return built.judged() if each and hasattr(built, "judged") else built.evaluate()
 
 
 def _on(built: Any, folder: Path) -> dict[str, Any]:

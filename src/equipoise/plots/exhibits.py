@@ -328,6 +328,8 @@ def _histogram(residual: Tensor, term: str, *, mean_of_steps: bool) -> Exhibit:
 @torch.no_grad()
 def _residual(run: StoredRun, term: Term) -> Tensor | None:
     """Of `DRAWN` trajectories from the term's sampler, without exploration; None where the term has none."""
+    if "denoising" in term.needs:  # a likelihood of data
+        return None
     source: Any = run.loop.run.sources[term.source]
     while hasattr(source, "inner"):  # a source that wraps another adds no condition of its own
         source = source.inner
@@ -338,7 +340,7 @@ def _residual(run: StoredRun, term: Term) -> Tensor | None:
         state_reward=getattr(source, "state_reward", None),
     )
     noise, each = generator(run.config.seed, "figures"), getattr(rollouts.conditions, "responses", 1)
-    drawn = term.sampler.renew(rollouts.draw(DRAWN // each * each, noise))
+    drawn = term.sampler.renew(rollouts.draw(max(DRAWN // each, 1) * each, noise))
     scores = term.sampler.score(drawn, term.needs & term.sampler.offers, generator=noise)
     return term.loss(drawn, scores, run.loop.step).residual
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from equipoise.antibody.designs import write_designs
 from equipoise.antibody.energies import Energy, StandIn, Tabled, as_reward, exchanged, quasi_chemical, read_table
 from equipoise.antibody.folder import load
 from equipoise.antibody.judge import LoopJudge, mean_of
-from equipoise.antibody.natives import Natives, several_each
+from equipoise.antibody.natives import Natives, SeveralEach
 from equipoise.antibody.patches import Patches, cut, loop_texts
 from equipoise.antibody.process import loop_process
 from equipoise.antibody.sampler import LoopNetwork, LoopSampler
@@ -26,9 +26,8 @@ from equipoise.contracts import Reward, Source
 from equipoise.objectives import partition
 from equipoise.objectives.divergences import Divergence
 from equipoise.recipes.antibody_configuration import Antibody
+from equipoise.recipes.antibody_priors import loop_prior
 from equipoise.recipes.choices import annealed, divergence_of, falling, same_or_of
-from equipoise.recipes.configuration import Training
-from equipoise.recipes.priors import prior_state
 from equipoise.recipes.rewards import own_function, wrapped
 from equipoise.sampling.calls import Calls, Tallied
 from equipoise.sampling.replay import Replay
@@ -79,7 +78,7 @@ class LoopRun:
 
     def prepare(self, folder: Path | None) -> None:
         """Takes the prior, or trains it; the run begins as the prior."""
-        state = _prior_state(self.config, folder)
+        state = loop_prior(self.config, folder, self.sampler, self.test)
         if state is None:
             return
         try:
@@ -99,7 +98,7 @@ class LoopRun:
 
     def judged_on(self, folder: Path) -> dict[str, Any]:
         """Figures on the complexes of a folder, which need not have been seen: means, and under `complexes` each."""
-        patches = _patches(self.config, load(folder).structures)
+        patches = _patches(self.config, _loaded(self.config, folder))
         judge = self._judge_on(patches)
         by_complex = judge.by_complex(range(len(patches)))
         return {**mean_of(by_complex), "complexes": by_complex}
@@ -167,7 +166,7 @@ def antibody(config: Antibody, reward: Callable[..., Tensor] | None = None) -> L
     """
     torch.set_num_threads(1)
     torch.manual_seed(config.seed)
-    structures = load(_folder(config)).structures
+    structures = _loaded(config, _folder(config))
     patches = _patches(config, structures)
     test = _held_out(patches, config.held_out)
     train = torch.tensor([row for row in range(len(patches)) if row not in set(test.tolist())], dtype=torch.int64)
@@ -210,7 +209,7 @@ def _join(
         term, log_z = _balance(config, sampler, name)
         terms.append(term)
         if config.mode != "paper":
-            conditions = several_each(train, config.designs)
+            conditions = SeveralEach(train, config.designs)
             source: Source = Rollouts(sampler, calls, conditions=conditions)
             if config.source == "replay":
                 source = Replay(source, fresh=0.5, capacity=STORED, again=sampler, group_size=config.designs)
@@ -272,6 +271,19 @@ def _of_complexes(sampler: LoopSampler) -> partition.Conditional:
     width = sampler.network.encoder.letter.embedding_dim
     network = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
     return partition.Conditional(features, network)
+
+
+def _loaded(config: Antibody, folder: Path) -> tuple[Structure, ...]:
+    """A folder's complexes; what of it is left out is said."""
+    found = load(folder)
+    left = [f"{where}: {reason}" for where, reason in found.malformed]
+    without = [one.name for one in found.structures if not set(config.loops) & one.loops.keys()]
+    if len(without) < len(found.structures):  # of none at all there is an error
+        left += [f"{name}: it has none of the loops {' '.join(config.loops)}" for name in without]
+    if left:
+        more = "; 'equipoise antibody prepare' lists what is malformed" if found.malformed else ""
+        warnings.warn(f"'{folder}': {len(left)} left out, first {left[0]}{more}", RuntimeWarning, stacklevel=3)
+    return found.structures
 
 
 def _patches(config: Antibody, structures: Sequence[Structure]) -> Patches:
@@ -353,35 +365,3 @@ def _evaluator(judge: LoopJudge, train: Tensor, test: Tensor) -> Callable[[], di
         return {**found, **judge.figures(seen, "seen_" if found else "")}
 
     return evaluate
-
-
-def _prior_state(config: Antibody, folder: Path | None) -> Mapping[str, Any] | None:
-    """None for a run that has no prior."""
-    if config.prior is None and config.mode == "diffusion":
-        return None
-
-    def fits(found: Training) -> bool:
-        return isinstance(found, Antibody) and found.mode == "diffusion" and found.time_steps == config.time_steps
-
-    wanted = f"with {config.time_steps} steps: train one by --mode diffusion"
-    return prior_state(config.prior, folder, fits, wanted, lambda out: prior_configuration(config, out))
-
-
-def prior_configuration(config: Antibody, out: Path | None) -> Antibody:
-    """The run that trains a task's prior, in `out`."""
-    return dataclasses.replace(
-        config,
-        mode="diffusion",
-        residual=None,
-        log_z=None,
-        loss="reverse_kl",
-        order=None,
-        shuffle=False,
-        source="on_policy",
-        steps=config.prior_steps,
-        every=config.prior_steps,
-        batch=config.prior_batch,
-        learning_rate=config.prior_rate,
-        schedule="cosine",
-        out=out,
-    )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import tyro
 
-from equipoise.recipes.configuration import METHODS, PATHS, Powered, ResidualName, Schedule, SourceName
+from equipoise.recipes.configuration import METHODS, Powered, ResidualName, Schedule, SourceName
 from equipoise.recipes.mappings import nearest
 
 Mode = Literal["diffusion", "tb", "rtb", "paper"]
@@ -94,6 +95,8 @@ class Antibody(Powered):
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", METHOD_OF.get(self.mode, self.method))
         super().__post_init__()
+        if self.residual is not None:
+            self._follow()
         for name, least, most in _RANGES:
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"{name} is {getattr(self, name)}: a number from {least} to {most} was expected")
@@ -101,9 +104,7 @@ class Antibody(Powered):
             raise ValueError(f"subsample is {self.subsample}: from 1 to the {self.time_steps} steps was expected")
         if min(*self.network, *self.patch) < 1 or self.network[0] % 4:
             raise ValueError(f"network {self.network}, patch {self.patch}: positive, and the first a multiple of 4")
-        residual, log_z = self.choices()
-        if residual and residual not in PATHS:
-            raise ValueError(f"residual '{residual}' judges single states: this task takes trajectory or relative")
+        log_z = self.choices()[1]
         if self.mode in ("tb", "rtb"):
             self._check_groups()
         if self.mode == "paper" and log_z != "learned":
@@ -125,6 +126,19 @@ class Antibody(Powered):
         """The mode's residual and estimator of log Z; in `paper` mode a network of the complex."""
         residual, log_z = super().choices()
         return (residual, self.log_z or "learned") if self.mode == "paper" else (residual, log_z)
+
+    def resolved(self) -> Self:
+        """The same with nothing left to the mode, nor to the folder that one works in."""
+        found = dataclasses.replace(super().resolved(), data=self.data and self.data.resolve())
+        kind, _, table = self.energy.partition("table=")
+        return found if kind or not table else dataclasses.replace(found, energy=f"table={Path(table).resolve()}")
+
+    def _follow(self) -> None:
+        """A run's file has its own mode's residual and estimator of log Z, whichever mode is begun from it."""
+        trained = self.mode != "diffusion"
+        object.__setattr__(self, "residual", self.presets[self.method][0] if trained else None)
+        if not trained or (self.mode == "paper" and self.log_z == self.presets[self.method][1]):
+            object.__setattr__(self, "log_z", None)
 
     def _check_groups(self) -> None:
         groups = self.batch // self.designs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -13,7 +14,6 @@ from equipoise.diffusion.sampler import DiffusionSampler
 from equipoise.objectives import partition
 from equipoise.objectives.divergences import Divergence
 from equipoise.recipes.choices import annealed, divergence_of, falling, same_or_of
-from equipoise.recipes.configuration import Training
 from equipoise.recipes.diffusion_configuration import Diffusion
 from equipoise.recipes.priors import prior_state
 from equipoise.sampling.given import Repeat
@@ -23,6 +23,9 @@ from equipoise.training import policy_gradient as rl
 from equipoise.training.balance import RESIDUALS, LogZ, balance, consistency
 from equipoise.training.loop import Run
 from equipoise.training.terms import Term
+
+if TYPE_CHECKING:
+    from equipoise.recipes.runs import StoredRun
 
 ENDS = 0.9
 """Share of the steps after which exploration is over."""
@@ -80,9 +83,10 @@ def take_prior(sampler: DiffusionSampler, config: Diffusion, folder: Path | None
     if prior is None:
         return
 
-    def fits(found: Training) -> bool:
-        alike = isinstance(found, Diffusion) and found.method == "likelihood" and found.time_steps == config.time_steps
-        return alike and type(found) is type(config)
+    def fits(found: StoredRun) -> bool:
+        prior = found.config
+        alike = isinstance(prior, Diffusion) and prior.method == "likelihood" and prior.time_steps == config.time_steps
+        return alike and type(prior) is type(config)
 
     wanted = f"with {config.time_steps} steps: train one by --method likelihood"
     state = prior_state(config.prior, folder, fits, wanted, lambda out: prior_configuration(config, out))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from equipoise.recipes.configuration import Training
+
+if TYPE_CHECKING:
+    from equipoise.recipes.runs import StoredRun
 
 
 def prior_state(
     given: Path | None,
     folder: Path | None,
-    fits: Callable[[Training], bool],
+    fits: Callable[[StoredRun], bool],
     wanted: str,
     first: Callable[..., Training],
 ) -> Mapping[str, Any]:
@@ -21,7 +24,7 @@ def prior_state(
     Args:
         given: run folder of a prior; None: one is trained.
         folder: of the run that is tuned; None: a prior that is trained is kept nowhere.
-        fits: whether a given run's configuration is that of a prior for this run.
+        fits: whether a given run is a prior for this run.
         wanted: what was expected of it, and what to do, for the error.
         first: folder (None: none) -> the configuration of the prior that is trained.
 
@@ -33,7 +36,7 @@ def prior_state(
     path = None if folder is None else folder / "prior"
     if given is not None:
         stored = open_run(given)
-        if not fits(stored.config):
+        if not fits(stored):
             raise ValueError(f"'{given}' is no prior of this task {wanted}, or leave out --prior")
         built = stored.built
     elif path is not None and (path / "config.yaml").exists():
