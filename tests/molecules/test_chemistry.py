@@ -129,6 +129,37 @@ def test_leaving_atoms_of_a_list_are_put_back_one_by_one() -> None:
     assert len(parents) == 4
 
 
+TETRAZOLE = (
+    "[C;H1&$(C([#6])[#6]),H2&$(C[#6]):1][OH1].[#7:2]1~[#7:3]~[#7H1:4]~[#7:5]~[#6:6]~1"
+    ">>[#7:2]1:[#7:3]:[#7:4]([C:1]):[#7:5]:[#6:6]:1"
+)
+NUMBERED = "[c:1]-[Cl,I,Br:7].[NH2:2]-[C:3]>>[c:1]-[NH:2]-[C:3]"
+CHARGED = "[C:1](=[O:2])-[OH,O-:4].[NH2:3]-[CX4:5]>>[C:1](=[O:2])-[NH:3]-[C:5]"
+
+
+@pytest.mark.parametrize(
+    ("template", "blocks"),
+    [
+        (TETRAZOLE, ("CCO", "CCc1nn[nH]n1")),
+        (NUMBERED, ("Clc1ccccc1", "Ic1ccccc1", "CN")),
+        (CHARGED, ("CC(=O)O", "CC(=O)[O-]", "CN")),
+    ],
+    ids=["a hydrogen of a ring", "leaving atoms with a number", "a leaving atom that may be charged"],
+)
+def test_every_step_of_a_template_can_be_reversed(template: str, blocks: tuple[str, ...]) -> None:
+    """All forward steps of all blocks, each found among the parents of its product."""
+    made = chemistry([template], blocks)
+    plain, reactions = Reactions(made), Reactions(made, reversible=True)
+    ways: dict[str, set[Parent]] = {}
+    for smiles in made.blocks:
+        for slot in plain.open(smiles).nonzero()[0].tolist():
+            for block in made.partners[slot].nonzero()[0].tolist():
+                for product in plain.products(smiles, slot, block):
+                    ways.setdefault(product, set()).add(Parent(smiles, slot, block))
+    assert sum(map(len, ways.values())) == 2 * (len(blocks) - 1)
+    assert {product: set(reactions.parents(product, 1)) for product in ways} == ways
+
+
 def test_the_public_chemistries_are_read_and_their_products_are_sound(data_folder: Path) -> None:
     folder = data_folder / "molecules"
     small = read_chemistry(folder / "rgfn_templates.tsv", folder / "rgfn_blocks.tsv")
