@@ -14,6 +14,7 @@ from equipoise.molecules.evaluation import circles, greedy_modes, sample_figures
 from equipoise.molecules.found import Found
 from equipoise.training.loop import Loop
 from equipoise.trajectories import ends, from_bytes, to_bytes
+from molecules.small import tiny
 from molecules.trained import run_on
 
 FIVE = ["c1ccccc1CCO", "c1ccccc1CCN", "CC(=O)NCC1CC1", "CCCCCCCC", "O=C(O)c1ccncc1"]
@@ -89,6 +90,16 @@ def test_a_grid_and_routes_are_drawn() -> None:
     assert len(molecule_grid(FIVE, ["a"] * 5, columns=2).axes) == 6
     route = Route("CN", (Step(0, 1, "CC(=O)O", "CNC(C)=O"),) * 4, "CNC(C)=O")
     assert len(route_rows([route, route], ["a", "b"], most=2).axes) == 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["route", "molecule"])
+def test_flow_matching_comes_near_its_target(state: str) -> None:
+    run = run_on(tiny(), state=state, method="fm", steps=300)
+    loop = Loop(run.run)
+    for _ in range(300):
+        loop.advance()
+    assert run.run.evaluate()["total_variation"] < 0.1
 
 
 @pytest.mark.slow

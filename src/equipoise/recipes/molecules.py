@@ -100,8 +100,8 @@ def molecules(config: Molecules, reward: Callable[..., Tensor] | None = None) ->
         space = RouteSpace(reactions, most=config.reactions)
 
     def policy(heads: Mapping[str, int], condition: int) -> nn.Module:
-        graph = config.network == "transformer"
-        return ReactionPolicy(space, config.hidden, heads, condition=condition, graph=graph)
+        graph, edges = config.network == "transformer", config.choices()[0] == "flow_matching"
+        return ReactionPolicy(space, config.hidden, heads, condition=condition, graph=graph, edges=edges)
 
     def asked(judge: Any) -> dict[str, float]:
         return molecule_figures(judge.sampler, chosen) if isinstance(judge, SampledJudge) else {}
