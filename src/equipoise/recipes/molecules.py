@@ -125,10 +125,12 @@ def chemistry_of(config: Molecules) -> Chemistry:
 
 def reward_of(config: Molecules, reward: Callable[..., Tensor] | None = None) -> Reward:
     """log R of molecules, remembered by SMILES."""
-    if reward is not None or ":" in config.reward:
-        function = own_function(config.reward) if reward is None else reward
-        return of_smiles(function, disk=config.rewards_file)
-    return MoleculeReward(score(config.reward, config.data), disk=config.rewards_file)
+    if reward is not None:
+        name = f"{reward.__module__}:{getattr(reward, '__qualname__', 'reward')}"
+        return of_smiles(reward, disk=config.rewards_file, name=name)
+    if ":" in config.reward:
+        return of_smiles(own_function(config.reward), disk=config.rewards_file, name=config.reward)
+    return MoleculeReward(score(config.reward, config.data), disk=config.rewards_file, name=config.reward)
 
 
 def show_molecules(objects: Columns) -> list[str]:
