@@ -137,6 +137,9 @@ def test_a_grid_and_routes_are_drawn() -> None:
     assert len(molecule_grid(FIVE, ["a"] * 5, columns=2).axes) == 6
     route = Route("CN", (Step(0, 1, "CC(=O)O", "CNC(C)=O"),) * 4, "CNC(C)=O")
     assert len(route_rows([route, route], ["a", "b"], most=2).axes) == 10
+    alone = Route("CN", (Step(7, 1, "", "CO"),), "CO")
+    titles = [[place.get_title() for place in route_rows([one], ["a"], most=1).axes] for one in (route, alone)]
+    assert titles == [["a", "+ block, template 0", "gives"], ["a", "template 7", "gives"]]
 
 
 @pytest.mark.slow
