@@ -193,12 +193,16 @@ def cache_folder() -> Path:
     return (Path(folder) if folder else Path.home() / ".cache") / "equipoise" / "molecules"
 
 
+def unpacked(path: Path) -> bytes:
+    """What a file holds, unpacked where its name ends in .gz."""
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+
+
 def _lines(path: Path, column: str) -> list[tuple[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"no file '{path}': one {column.upper()} a line was expected")
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        lines = content.decode("utf-8-sig", "replace").splitlines()  # names need not be UTF-8; the rest is ASCII
+        lines = unpacked(path).decode("utf-8-sig", "replace").splitlines()  # names need not be UTF-8; the rest is ASCII
     except (gzip.BadGzipFile, EOFError) as error:
         raise ValueError(f"'{path}' is no whole gzip file: {error}") from error
     rows = [(number, row) for number, row in enumerate(lines, 1) if row.strip() and not row.lstrip().startswith("#")]
