@@ -4,7 +4,7 @@ A state is its molecule, by its fingerprint or by a graph transformer, the kind 
 and the block chosen, and the condition where there is one. A block's logit is the product of the state's vector with
 the block's: a line of the block's fingerprint plus a vector of its own, so that blocks that look alike are learned
 together. Where several products are possible each is embedded by its fingerprint too. States that have no
-choice are not evaluated.
+choice are not evaluated, unless flows are asked for.
 """
 
 from __future__ import annotations
