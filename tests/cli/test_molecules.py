@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("rdkit")
+
+import torch
 
 from equipoise.cli import main
 from molecules.small import AMIDE, AMINATION, BLOCKS
@@ -66,6 +69,52 @@ def test_samples_are_written_in_each_format(files: tuple[str, str], tmp_path: Pa
     assert all(row["route"].endswith(f"--> {row['smiles']}") for row in rows)
     assert [mol.GetProp("route") for mol in mols] == [row["route"] for row in rows]
     assert (tmp_path / "s.tsv").read_text().startswith("object\tlog_reward")
+
+
+def test_a_run_keeps_its_chemistry_and_lists_what_it_leaves_out(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are turned round, then removed, and the run moved: it draws what it drew."""
+    blocks = Path(files[1])
+    blocks.write_text(blocks.read_text() + "\nCCC\nCN.Cl\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(words(("t.smarts", "b.smi"), Path("run"))) == 0
+    said = capsys.readouterr().err
+    assert "1 blocks fit no template and are left out: CCC; 1 blocks are in several pieces and are left out" in said
+    assert (tmp_path / "run" / "chemistry" / "unused_blocks.txt").read_text() == "CCC\nCN.Cl\n"
+    drawn = []
+    for turn in (lambda: None, lambda: blocks.write_text("\n".join(reversed(BLOCKS))), blocks.unlink):
+        turn()
+        assert main(["sample", "run", "-n", "8"]) == 0
+        drawn.append(capsys.readouterr().out)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    monkeypatch.chdir("/")
+    assert main(["sample", str(tmp_path / "moved"), "-n", "8"]) == 0
+    assert {*drawn, capsys.readouterr().out} == {drawn[0]}
+
+
+def test_a_run_killed_before_its_chemistry_was_kept_begins_again(files: tuple[str, str], tmp_path: Path) -> None:
+    assert main(words(files, tmp_path / "run")) == 0
+    for name in ("checkpoints", "chemistry"):
+        shutil.rmtree(tmp_path / "run" / name)
+    (tmp_path / "run" / "DONE").unlink()
+    assert main(["resume", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "chemistry" / "blocks.txt").read_bytes() == Path(files[1]).read_bytes()
+
+
+def test_rewards_beyond_a_number_are_written(files: tuple[str, str], tmp_path: Path) -> None:
+    from equipoise.plots.exhibits import molecules
+    from equipoise.recipes.runs import open_run
+
+    def steep(smiles: list[str]) -> torch.Tensor:
+        return torch.full((len(smiles),), 800.0)
+
+    assert main(words(files, tmp_path / "run")) == 0
+    run = open_run(tmp_path / "run", reward=steep)
+    rows = list(csv.DictReader(run.built.formats[".csv"](4, torch.Generator()).splitlines()))  # type: ignore[attr-defined]
+    assert [(row["reward"], row["log_reward"]) for row in rows] == [("inf", "800")] * 4
+    pytest.importorskip("matplotlib")
+    assert molecules(run)[0].figure.axes[0].get_title() == "R = inf"
 
 
 def test_a_killed_run_ends_where_it_would_have(files: tuple[str, str], tmp_path: Path) -> None:

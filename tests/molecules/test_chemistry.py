@@ -49,6 +49,22 @@ def test_blocks_that_only_differ_in_stereo_are_one() -> None:
     assert made.merged == 1
 
 
+def test_blocks_in_several_pieces_are_left_out_and_listed_with_the_reason() -> None:
+    made = chemistry([AMIDE], ["CC(=O)O", "CN", "NCc1ccccc1.Cl", "CCC"])
+    assert (made.blocks, made.unused) == (("CC(=O)O", "CN"), ("Cl.NCc1ccccc1", "CCC"))
+    assert made.summary().endswith(
+        "1 blocks fit no template and are left out: CCC; 1 blocks are in several pieces and are left out: Cl.NCc1ccccc1"
+    )
+    with pytest.raises(ValueError, match=r"none of the 2 blocks fits .*; 2 are in several pieces"):
+        chemistry([AMIDE], ["CC(=O)O.Cl", "CN.Cl"])
+
+
+def test_atom_numbers_and_isotopes_are_removed_from_blocks() -> None:
+    made = chemistry([AMIDE], ["CC(=O)O", "[CH3:7][NH2:3]", "[13CH3]N", "[2H]C([2H])([2H])N"])
+    assert (made.blocks, made.merged) == (("CC(=O)O", "CN"), 2)
+    assert "2 blocks are equal to others without stereo and isotopes" in made.summary()
+
+
 def test_a_chemistry_in_which_nothing_reacts_is_refused() -> None:
     with pytest.raises(ValueError, match="none of the 2 blocks fits"):
         chemistry([AMIDE], ["CCC", "CC(=O)O"])
@@ -60,6 +76,31 @@ def test_a_table_is_read_by_its_column(tmp_path: Path) -> None:
     blocks.write_text("group\tsmiles\nacid\tCC(=O)O\namine\tCN\n")
     made = read_chemistry(templates, blocks)
     assert (made.templates, made.blocks) == ((AMIDE,), ("CC(=O)O", "CN"))
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        b"# made today\n\nsmiles\tname\nCC(=O)O\tacid\nCN\tamine\n",
+        b"  # made today\nCC(=O)O acid\nCN amine\n",
+        b"\xef\xbb\xbfCC(=O)O acid\r\nCN am\xe9ne\r\n",
+    ],
+    ids=["a comment and a blank line before the header", "a comment after blanks", "a mark, and a name in Latin-1"],
+)
+def test_files_as_people_have_them_are_read(blocks: bytes, tmp_path: Path) -> None:
+    (tmp_path / "t.smarts").write_text(AMIDE)
+    (tmp_path / "b.smi").write_bytes(blocks)
+    assert read_chemistry(tmp_path / "t.smarts", tmp_path / "b.smi").blocks == ("CC(=O)O", "CN")
+
+
+@pytest.mark.parametrize("damage", [b"PK\x03\x04 no archive", b"\x93NUMPY\x01\x00\x04\x00{'a\n", b""])
+def test_a_cache_that_is_damaged_or_cannot_be_written_stops_nothing(damage: bytes, tmp_path: Path) -> None:
+    first = chemistry([AMIDE], ["CC(=O)O", "CN"], cache=tmp_path / "cache")
+    (held,) = (tmp_path / "cache").iterdir()
+    held.write_bytes(damage)
+    assert (chemistry([AMIDE], ["CC(=O)O", "CN"], cache=tmp_path / "cache").fits == first.fits).all()
+    (tmp_path / "file").write_text("no folder")
+    assert (chemistry([AMIDE], ["CC(=O)O", "CN"], cache=tmp_path / "file").fits == first.fits).all()
 
 
 def test_matches_are_kept_by_content_and_a_torn_file_is_computed_again(tmp_path: Path) -> None:
@@ -127,6 +168,37 @@ def test_leaving_atoms_of_a_list_are_put_back_one_by_one() -> None:
     parents = Reactions(halides, reversible=True).parents("CNc1ccccc1", 1)
     assert {parent.smiles for parent in parents} == {"CN", "Clc1ccccc1", "Brc1ccccc1"}
     assert len(parents) == 4
+
+
+TETRAZOLE = (
+    "[C;H1&$(C([#6])[#6]),H2&$(C[#6]):1][OH1].[#7:2]1~[#7:3]~[#7H1:4]~[#7:5]~[#6:6]~1"
+    ">>[#7:2]1:[#7:3]:[#7:4]([C:1]):[#7:5]:[#6:6]:1"
+)
+NUMBERED = "[c:1]-[Cl,I,Br:7].[NH2:2]-[C:3]>>[c:1]-[NH:2]-[C:3]"
+CHARGED = "[C:1](=[O:2])-[OH,O-:4].[NH2:3]-[CX4:5]>>[C:1](=[O:2])-[NH:3]-[C:5]"
+
+
+@pytest.mark.parametrize(
+    ("template", "blocks"),
+    [
+        (TETRAZOLE, ("CCO", "CCc1nn[nH]n1")),
+        (NUMBERED, ("Clc1ccccc1", "Ic1ccccc1", "CN")),
+        (CHARGED, ("CC(=O)O", "CC(=O)[O-]", "CN")),
+    ],
+    ids=["a hydrogen of a ring", "leaving atoms with a number", "a leaving atom that may be charged"],
+)
+def test_every_step_of_a_template_can_be_reversed(template: str, blocks: tuple[str, ...]) -> None:
+    """All forward steps of all blocks, each found among the parents of its product."""
+    made = chemistry([template], blocks)
+    plain, reactions = Reactions(made), Reactions(made, reversible=True)
+    ways: dict[str, set[Parent]] = {}
+    for smiles in made.blocks:
+        for slot in plain.open(smiles).nonzero()[0].tolist():
+            for block in made.partners[slot].nonzero()[0].tolist():
+                for product in plain.products(smiles, slot, block):
+                    ways.setdefault(product, set()).add(Parent(smiles, slot, block))
+    assert sum(map(len, ways.values())) == 2 * (len(blocks) - 1)
+    assert {product: set(reactions.parents(product, 1)) for product in ways} == ways
 
 
 def test_the_public_chemistries_are_read_and_their_products_are_sound(data_folder: Path) -> None:

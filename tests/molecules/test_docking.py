@@ -46,6 +46,15 @@ def test_a_file_that_is_no_receptor_is_named(tmp_path: Path) -> None:
         Docking(path)(["CCO"])
 
 
+def test_what_vina_has_no_atoms_for_is_worth_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A boronic acid, as 43 blocks of the default chemistry have, and a dummy atom; the maps are not needed."""
+    vina = pytest.importorskip("vina")
+    pytest.importorskip("meeko")
+    docking = Docking(Path("receptor.pdbqt"))
+    monkeypatch.setattr(docking, "_opened", lambda: vina.Vina(sf_name="vina", cpu=1, verbosity=0))
+    assert docking(["OB(O)c1ccccc1", "*CC"]).tolist() == [0.0, 0.0]
+
+
 @pytest.mark.slow
 def test_a_known_binder_docks_better_than_ethanol_and_again_alike(data_folder: Path) -> None:
     """Dicyclohexylurea is a classical inhibitor of sEH."""

@@ -10,10 +10,27 @@ pytest.importorskip("rdkit")
 
 import torch
 
-from equipoise.molecules.evaluation import circles, greedy_modes, sample_figures, scaffolds, similarity
+from equipoise.discrete.policies.mlp import Uniform
+from equipoise.discrete.sampler import DiscreteSampler
+from equipoise.molecules.chemistry import chemistry
+from equipoise.molecules.evaluation import (
+    backward_reach,
+    circles,
+    greedy_modes,
+    molecule_figures,
+    replay_rate,
+    sample_figures,
+    scaffolds,
+    similarity,
+    sound_share,
+)
 from equipoise.molecules.found import Found
+from equipoise.molecules.reactions import Reactions
+from equipoise.molecules.rewards import MoleculeReward, of_smiles, qed
+from equipoise.molecules.routes import RouteSpace
 from equipoise.training.loop import Loop
 from equipoise.trajectories import ends, from_bytes, to_bytes
+from molecules.small import AMIDE, tiny
 from molecules.trained import run_on
 
 FIVE = ["c1ccccc1CCO", "c1ccccc1CCN", "CC(=O)NCC1CC1", "CCCCCCCC", "O=C(O)c1ccncc1"]
@@ -47,8 +64,39 @@ def test_figures_of_a_sample_are_those_of_its_parts() -> None:
     found = sample_figures(smiles, torch.tensor([4.0, 4.0, 1.0, 0.0]), threshold=2.0, known=frozenset(FIVE[1:2]))
     assert (found["mean"], found["valid"], found["unique"]) == (3.0, 0.75, pytest.approx(2 / 3))
     assert (found["novel"], found["good"], found["modes"]) == (pytest.approx(2 / 3), 1, 1)
-    assert found["top_100_distance"] == pytest.approx(1 - float(similarity(FIVE[:1], FIVE[1:2])[0, 0]))
+    assert not {"top_10", "top_100", "top_100_distance"} & {*found}
     assert sample_figures(["", ""], torch.zeros(2), threshold=0.0) == {"valid": 0.0}
+
+
+def test_the_best_hundred_are_measured_where_there_are_so_many() -> None:
+    """Rings of 3 to 103 atoms, of which the smallest is the worst."""
+    rings = [f"C1{'C' * length}1" for length in range(2, 103)]
+    found = sample_figures(rings, torch.arange(101.0), threshold=0.0)
+    pairs = [float(similarity(rings[one : one + 1], rings[1:one]).sum()) for one in range(2, 101)]
+    assert found["top_100"] == 50.5
+    assert found["top_100_distance"] == pytest.approx(1 - sum(pairs) / 4950, abs=1e-5)
+
+
+def test_figures_are_of_r_whatever_the_reward_is_written_in() -> None:
+    """The same sample by QED and by a user's log QED."""
+    run = run_on(tiny(), state="route", steps=1)
+    users = of_smiles(lambda smiles: qed(smiles).clamp(min=0.1).log())
+    figures = [molecule_figures(run.sampler, reward, n=32, threshold=0.5) for reward in (MoleculeReward(qed), users)]
+    assert figures[0] == pytest.approx(figures[1], abs=1e-6)
+    assert 0.1 < figures[0]["sample_mean"] < 1 and figures[0]["sample_good"] > 0
+
+
+def test_where_everything_failed_nothing_is_walked() -> None:
+    space = RouteSpace(Reactions(chemistry([AMIDE], ["OC(=O)C1CC1", "NC1CC1"]), most_atoms=5), most=1)
+    sampler = DiscreteSampler(space, Uniform({"forward": space.actions}))
+    assert molecule_figures(sampler, MoleculeReward(qed), n=8) == {"sample_valid": 0.0}
+    drawn = sampler.sample(8, generator=torch.Generator().manual_seed(0))
+    assert backward_reach(sampler, drawn, torch.Generator()) == 0.0
+    assert replay_rate(sampler, drawn) == 0.0
+
+
+def test_sound_molecules_are_written_as_they_are() -> None:
+    assert sound_share(["CCO", "OCC", "C1CC(", "C[C@H](N)O", "CCN"]) == 2 / 5
 
 
 class Given:
@@ -89,6 +137,19 @@ def test_a_grid_and_routes_are_drawn() -> None:
     assert len(molecule_grid(FIVE, ["a"] * 5, columns=2).axes) == 6
     route = Route("CN", (Step(0, 1, "CC(=O)O", "CNC(C)=O"),) * 4, "CNC(C)=O")
     assert len(route_rows([route, route], ["a", "b"], most=2).axes) == 10
+    alone = Route("CN", (Step(7, 1, "", "CO"),), "CO")
+    titles = [[place.get_title() for place in route_rows([one], ["a"], most=1).axes] for one in (route, alone)]
+    assert titles == [["a", "+ block, template 0", "gives"], ["a", "template 7", "gives"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["route", "molecule"])
+def test_flow_matching_comes_near_its_target(state: str) -> None:
+    run = run_on(tiny(), state=state, method="fm", steps=300)
+    loop = Loop(run.run)
+    for _ in range(300):
+        loop.advance()
+    assert run.run.evaluate()["total_variation"] < 0.1
 
 
 @pytest.mark.slow

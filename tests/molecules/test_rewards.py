@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,12 @@ import torch
 
 from equipoise.molecules import SEHProxy
 from equipoise.molecules.rewards import MoleculeReward, of_smiles, qed, sa, score, size
+from equipoise.recipes.molecules import reward_of
+from equipoise.recipes.molecules_configuration import Molecules
+
+
+def nothing(smiles: list[str]) -> torch.Tensor:
+    return torch.zeros(len(smiles))
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +105,55 @@ def test_values_outlive_an_interruption(tmp_path: Path) -> None:
     assert asked == ["CCC"]
     MoleculeReward(counted, disk=held)(("CCO", "CCN", "CCC"))
     assert asked == ["CCC"]
+
+
+def test_a_file_of_values_keeps_rewards_apart(tmp_path: Path) -> None:
+    """Lines of another name, and what is no finite number, are passed over."""
+    held = tmp_path / "values.jsonl"
+    MoleculeReward(size, disk=held, name="size")(("CCO",))
+    held.write_text(held.read_text() + '["qed", "CCN", NaN]\n["qed", "CCC", "x"]\n["CC", 0.5]\n["qed", "CC", 0.5]\n')
+    asked: list[str] = []
+
+    def counted(smiles: Sequence[str]) -> torch.Tensor:
+        asked.extend(smiles)
+        return torch.full((len(smiles),), 0.25)
+
+    again = MoleculeReward(counted, disk=held, name="qed")
+    assert again.values(("CCO", "CCN", "CCC", "CC")).tolist() == [0.25, 0.25, 0.25, 0.5]
+    assert asked == ["CCO", "CCN", "CCC"]
+    assert MoleculeReward(counted, disk=held, name="size").values(("CCO",)).tolist() == [1.0]
+
+
+def test_a_run_gives_its_file_the_name_of_its_reward(tmp_path: Path) -> None:
+    config = Molecules(reward="qed*size", rewards_file=tmp_path / "values.jsonl")
+    reward_of(config)(("CCO",), None)
+    reward_of(config, nothing)(("CCO",), None)
+    names = [json.loads(line)[0] for line in (tmp_path / "values.jsonl").read_text().splitlines()]
+    assert names == ["qed*size", f"{__name__}:nothing"]
+
+
+def test_what_was_asked_for_before_a_failure_is_kept(tmp_path: Path) -> None:
+    """Of 20 molecules the 11th is no number and the 18th interrupts: eight at a time are asked for."""
+    held = tmp_path / "values.jsonl"
+    smiles = ["C" * length for length in range(1, 21)]
+
+    def failing(smiles: Sequence[str]) -> torch.Tensor:
+        if "C" * 18 in smiles:
+            raise KeyboardInterrupt
+        return torch.tensor([math.nan if text == "C" * 11 else 0.5 for text in smiles])
+
+    with pytest.raises(ValueError, match=f"reward of '{'C' * 11}' is nan"):
+        MoleculeReward(failing, disk=held)(tuple(smiles))
+    assert len(held.read_text().splitlines()) == 15
+    smiles.remove("C" * 11)
+    with pytest.raises(KeyboardInterrupt):
+        MoleculeReward(failing, disk=held)(tuple(smiles))
+    assert len(held.read_text().splitlines()) == 15
+    assert MoleculeReward(failing, disk=held).values((*smiles[:15], "")).tolist()[:15] == [0.5] * 15
+
+
+def test_a_log_reward_below_that_of_what_failed_is_refused() -> None:
+    reward = of_smiles(lambda smiles: torch.tensor([-20.0 if text == "CCO" else -25.0 for text in smiles]))
+    assert reward(("CCO", ""), None).tolist() == [-20.0, -20.0]
+    with pytest.raises(ValueError, match=r"log R of 'CCN' is -25, below -20, .* add a constant"):
+        reward(("CCN",), None)

@@ -182,3 +182,17 @@ def test_molecules_can_be_given_as_smiles() -> None:
     (route,) = routes_of(sampler.environment, walked)
     assert route.product == "CNC(C)=O"
     assert route.text().endswith("--> CNC(C)=O")
+
+
+@pytest.mark.parametrize("state", ["route", "molecule"])
+def test_flows_of_edges_have_a_level_where_there_is_no_choice_too(state: str) -> None:
+    """Without one the flow of a forced edge is 1, whatever it should be, and no other policy has a parameter more."""
+    space = space_of(state, 1)
+    states = space.states()[~space.terminal(space.states())]
+    allowed = space.allowed(states)
+    forced = (allowed.sum(1) == 1) & (space.view(states).kind == BLOCK)
+    plain, edges = (ReactionPolicy(space, (32,), {"forward": space.actions}, edges=flag) for flag in (False, True))
+    assert forced.sum() > 3
+    assert plain(states, None)["forward"][forced][allowed[forced]].unique().tolist() == [0.0]
+    assert len(edges(states, None)["forward"][forced][allowed[forced]].unique()) > 3
+    assert {*edges.state_dict()} - {*plain.state_dict()} == {"level.weight", "level.bias"}

@@ -27,6 +27,7 @@ def run_on(chemistry: Chemistry | None = None, *, state: str = "molecule", **set
     config = Molecules(reactions=2, **given).resolved()
 
     def policy(heads: Mapping[str, int], condition: int) -> nn.Module:
-        return ReactionPolicy(space, config.hidden, heads, condition=condition)
+        edges = config.choices()[0] == "flow_matching"
+        return ReactionPolicy(space, config.hidden, heads, condition=condition, edges=edges)
 
     return build(config, space, MoleculeReward(qed), show=show_molecules, policy=policy)

@@ -1,12 +1,14 @@
 """A chemistry: reaction templates and building blocks, and which block fits which reactant of which template.
 
 A template is a reaction SMARTS of one or two reactants and one product. A *slot* is a template with the place that the
-molecule takes in it; a block takes the other place, where there is one. Stereo marks are removed from blocks, since the
-templates say nothing of them; blocks that become equal are one.
+molecule takes in it; a block takes the other place, where there is one. Stereo marks, isotopes and atom numbers are
+removed from blocks, since the templates say nothing of them; blocks that become equal are one. Blocks in several
+pieces, such as salts, are left out: products would be in pieces too, or take atoms from two of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -61,10 +63,10 @@ class Chemistry:
 
     Attributes:
         templates: reaction SMARTS.
-        blocks: canonical SMILES without stereo, in the order given; each can begin a route or be added in one.
+        blocks: canonical SMILES without stereo and isotopes, in the order given; each can begin a route or be added.
         fits: (blocks, patterns) whether a block matches a reactant pattern.
-        unused: SMILES of blocks that fit no template, which are left out.
-        merged: how many blocks were equal to another, or became so without stereo.
+        unused: SMILES of blocks that are left out: they fit no template, or are in several pieces.
+        merged: how many blocks were equal to another, or became so without stereo and isotopes.
     """
 
     templates: tuple[str, ...]
@@ -137,10 +139,13 @@ class Chemistry:
         """Counts, and which blocks were left out."""
         words = f"{len(self.templates)} templates, {len(self.blocks)} blocks"
         if self.merged:
-            words += f"; {self.merged} blocks are equal to others without stereo"
-        if self.unused:
-            shown = ", ".join(self.unused[:5]) + (", ..." if len(self.unused) > 5 else "")
-            words += f"; {len(self.unused)} blocks fit no template and are left out: {shown}"
+            words += f"; {self.merged} blocks are equal to others without stereo and isotopes"
+        pieces = [block for block in self.unused if "." in block]
+        alone = [block for block in self.unused if "." not in block]
+        for blocks, why in ((alone, "fit no template"), (pieces, "are in several pieces")):
+            if blocks:
+                shown = ", ".join(blocks[:5]) + (", ..." if len(blocks) > 5 else "")
+                words += f"; {len(blocks)} blocks {why} and are left out: {shown}"
         return words
 
 
@@ -172,7 +177,8 @@ def read_chemistry(templates: Path, blocks: Path, *, cache: Path | None = None) 
     """A chemistry of two files, plain or gzipped.
 
     A line of templates is a SMARTS; of blocks a SMILES, and after a space or a tab whatever else. A table whose first
-    line names a column `smarts` or `smiles` is read by that column. Blank lines and lines that begin with # are passed.
+    line names a column `smarts` or `smiles` is read by that column. Blank lines and comments, which begin with #, are
+    passed, before that line too.
 
     Raises:
         ValueError: a line that cannot be read: file, line and text.
@@ -187,20 +193,23 @@ def cache_folder() -> Path:
     return (Path(folder) if folder else Path.home() / ".cache") / "equipoise" / "molecules"
 
 
+def unpacked(path: Path) -> bytes:
+    """What a file holds, unpacked where its name ends in .gz."""
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+
+
 def _lines(path: Path, column: str) -> list[tuple[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"no file '{path}': one {column.upper()} a line was expected")
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        rows = content.decode().splitlines()
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise ValueError(f"'{path}' is not text: {error}") from error
-    heads = rows[0].split("\t") if rows else []
+        lines = unpacked(path).decode("utf-8-sig", "replace").splitlines()  # names need not be UTF-8; the rest is ASCII
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise ValueError(f"'{path}' is no whole gzip file: {error}") from error
+    rows = [(number, row) for number, row in enumerate(lines, 1) if row.strip() and not row.lstrip().startswith("#")]
+    heads = [head.strip() for head in rows[0][1].split("\t")] if rows else []
     place = heads.index(column) if column in heads else None
     found = []
-    for number, row in enumerate(rows, 1):
-        if not row.strip() or row.startswith("#") or (place is not None and number == 1):
-            continue
+    for number, row in rows[place is not None :]:
         cells = row.split("\t") if place is not None else row.split()
         text = cells[place or 0].strip() if len(cells) > (place or 0) else ""
         found.append((f"'{path}', line {number}", text))
@@ -211,7 +220,8 @@ def _made(templates: list[tuple[str, str]], blocks: list[tuple[str, str]], cache
     if not templates or not blocks:
         raise ValueError(f"{len(templates)} templates and {len(blocks)} blocks: at least one of each was expected")
     reactions = [_parsed(text, where) for where, text in templates]
-    canonical = list(dict.fromkeys(_canonical(text, where) for where, text in blocks))
+    given = list(dict.fromkeys(_canonical(text, where) for where, text in blocks))
+    canonical = [block for block in given if "." not in block]
     smarts = tuple(text for _, text in templates)
     whole = Chemistry(smarts, tuple(canonical), numpy.zeros((0, 0)))
     whole.__dict__["reactions"] = reactions
@@ -220,14 +230,13 @@ def _made(templates: list[tuple[str, str]], blocks: list[tuple[str, str]], cache
     whole.__dict__["reactions"] = reactions
     used = whole.starts | whole.partners.any(0)
     if not whole.starts.any():
-        raise ValueError(f"none of the {len(canonical)} blocks fits a template whose other reactant is a block too")
-    found = Chemistry(
-        smarts,
-        tuple(block for block, keep in zip(canonical, used, strict=True) if keep),
-        fits[used],
-        tuple(block for block, keep in zip(canonical, used, strict=True) if not keep),
-        len(blocks) - len(canonical),
-    )
+        raise ValueError(
+            f"none of the {len(given)} blocks fits a template whose other reactant is a block too; "
+            f"{len(given) - len(canonical)} are in several pieces"
+        )
+    kept = {block: None for block, keep in zip(canonical, used, strict=True) if keep}
+    unused = tuple(block for block in given if block not in kept)
+    found = Chemistry(smarts, tuple(kept), fits[used], unused, len(blocks) - len(given))
     found.__dict__["reactions"] = reactions
     return found
 
@@ -257,6 +266,8 @@ def _canonical(smiles: str, where: str) -> str:
     mol = chem.MolFromSmiles(smiles) if smiles else None
     if mol is None or not mol.GetNumAtoms():
         raise ValueError(f"{where}: '{smiles[:120]}' is no SMILES of a molecule")
+    for atom in mol.GetAtoms():
+        atom.SetAtomMapNum(0)
     found = chem.MolToSmiles(mol, isomericSmiles=False)
     return chem.MolToSmiles(chem.MolFromSmiles(found), isomericSmiles=False)
 
@@ -282,13 +293,14 @@ def _matches(whole: Chemistry, cache: Path | None) -> numpy.ndarray:
             held = numpy.load(path, allow_pickle=False)
             if held.shape == shape and held.dtype == bool:
                 return held
-        except (ValueError, EOFError, OSError):
-            pass  # a file that was cut short is computed anew
+        except Exception:
+            pass  # numpy raises six kinds: a file that was cut short or damaged is computed anew
     chem, patterns = rdkit_chem(), whole.pattern_mols
     mols = [chem.MolFromSmiles(block) for block in whole.blocks]
     found = numpy.array([[mol.HasSubstructMatch(pattern) for pattern in patterns] for mol in mols], dtype=bool)
     if path is not None:
-        _write_whole(path, found)
+        with contextlib.suppress(OSError):  # a cache that cannot be written: computed anew the next time too
+            _write_whole(path, found)
     return found.reshape(shape)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from equipoise.molecules.chemistry import rdkit_chem
 
 LOWEST = 0.0
-"""Energy of what does not dock, or cannot be embedded: kcal/mol."""
+"""Energy of what does not dock, cannot be embedded, or holds an atom that Vina has no type for: kcal/mol."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Docking:
         self._vina: Any = None
 
     def __call__(self, smiles: Sequence[str]) -> Tensor:
-        """(n,) energies; 0 of a molecule that has no conformer or finds no pose below 0."""
+        """(n,) energies; 0 of a molecule that has no conformer, an atom such as boron, or no pose below 0."""
         return torch.tensor([self.energy(text) for text in smiles])
 
     def energy(self, smiles: str) -> float:
@@ -80,7 +80,10 @@ class Docking:
         if ligand is None:
             return LOWEST
         vina = self._opened()
-        vina.set_ligand_from_string(ligand)
+        try:
+            vina.set_ligand_from_string(ligand)
+        except TypeError:  # Vina has no type for an atom
+            return LOWEST
         vina.dock(exhaustiveness=self.exhaustiveness, n_poses=1)
         found = vina.energies(n_poses=1)
         return min(LOWEST, float(found[0][0])) if len(found) else LOWEST

@@ -1,7 +1,7 @@
 """What a sample of molecules is worth: the best, how different they are, and whether their routes hold.
 
-Similarity is Tanimoto's of Morgan fingerprints, radius 2, 2048 bits. Values are the reward's own scale: of the sEH
-proxy its prediction over 8.
+Similarity is Tanimoto's of Morgan fingerprints, radius 2, 2048 bits. Values are R: of the sEH proxy its
+prediction over 8.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def sample_figures(
 
     Returns:
         mean, valid (share that did not fail), unique, novel (shares of the valid), top_10, top_100, top_1000 (mean
-        value of so many best different molecules, where there are so many), top_100_distance (mean pairwise Tanimoto
-        distance), good (different molecules at the threshold), modes (of these, similarity below 0.5), circles,
+        value of so many best different molecules) and top_100_distance (their mean pairwise Tanimoto distance), where
+        there are so many, good (different molecules at the threshold), modes (of these, similarity below 0.5), circles,
         scaffolds (of the good ones).
     """
     best: dict[str, float] = {}
@@ -105,10 +105,8 @@ def sample_figures(
     for k in (10, 100, 1000):
         if len(order) >= k:
             found[f"top_{k}"] = sum(best[text] for text in order[:k]) / k
-    if len(order) >= 2:
-        top = order[:100]
-        pairs = similarity(top, top)
-        found["top_100_distance"] = 1 - float(pairs.sum() - len(top)) / (len(top) * (len(top) - 1))
+    if len(order) >= 100:
+        found["top_100_distance"] = 1 - float(similarity(order[:100], order[:100]).sum() - 100) / (100 * 99)
     good = [text for text in order if best[text] >= threshold]
     values = torch.tensor([best[text] for text in good])
     found["good"] = len(good)
@@ -143,15 +141,17 @@ def replayed(reactions: Reactions, route: Route) -> bool:
 
 
 def replay_rate(sampler: DiscreteSampler, drawn: Trajectories) -> float:
-    """Share of the trajectories that did not fail whose route replays to its product."""
+    """Share of the trajectories that did not fail whose route replays to its product; 0 where all failed."""
     space: Any = sampler.environment
     routes = [route for route in routes_of(space, drawn) if route.product]
     return sum(replayed(space.reactions, route) for route in routes) / max(len(routes), 1)
 
 
 def backward_reach(sampler: DiscreteSampler, drawn: Trajectories, generator: torch.Generator) -> float:
-    """Share of trajectories, drawn backwards from these molecules, that reach the start."""
+    """Share of trajectories, drawn backwards from these molecules, that reach the start; 0 where all failed."""
     good = torch.tensor([bool(text) for text in smiles_of(drawn.objects)])
+    if not good.any():
+        return 0.0
     rows = drawn[good]
     walked = sampler.sample_to(ends(rows.objects, context=rows.context), generator=generator)
     space: Any = sampler.environment
@@ -160,31 +160,24 @@ def backward_reach(sampler: DiscreteSampler, drawn: Trajectories, generator: tor
 
 def sound_share(smiles: Sequence[str]) -> float:
     """Share of SMILES that rdkit reads, sanitises and writes again as they are."""
-    chem = rdkit_chem()
-    good = 0
-    for text in smiles:
-        mol = chem.MolFromSmiles(text)
-        good += mol is not None and canonical(chem.MolToSmiles(mol)) is not None
-    return good / max(len(smiles), 1)
+    return sum(canonical(text) == text for text in smiles) / max(len(smiles), 1)
 
 
 def molecule_figures(
     sampler: DiscreteSampler, reward: Any, *, n: int = 1000, threshold: float = 7 / 8, seed: int = 0
 ) -> dict[str, float]:
-    """`sample_figures` of n on-policy draws, with route_replay and backward_reach (of 200 of them)."""
+    """`sample_figures` of n on-policy draws, with route_replay and backward_reach of 200 of them, unless all failed."""
     generator = torch.Generator().manual_seed(seed)
     drawn = sampler.sample(n, generator=generator)
     smiles, space = smiles_of(drawn.objects), sampler.environment
-    value = reward(drawn.objects, None)
-    value = value if getattr(reward, "log", False) else value.exp()
+    value = reward(drawn.objects, None).double().exp()
     known = frozenset(space.chemistry.blocks)  # type: ignore[attr-defined]
     found = sample_figures(smiles, value, threshold=threshold, known=known)
-    some = drawn[torch.arange(min(200, n))]
-    return {
-        **{f"sample_{name}": number for name, number in found.items()},
-        "route_replay": replay_rate(sampler, some),
-        "backward_reach": backward_reach(sampler, some, generator),
-    }
+    figures, some = {f"sample_{name}": number for name, number in found.items()}, drawn[torch.arange(min(200, n))]
+    if any(smiles_of(some.objects)):
+        figures["route_replay"] = replay_rate(sampler, some)
+        figures["backward_reach"] = backward_reach(sampler, some, generator)
+    return figures
 
 
 def _dense(smiles: Sequence[str]) -> Tensor:

@@ -4,7 +4,7 @@ A state is its molecule, by its fingerprint or by a graph transformer, the kind 
 and the block chosen, and the condition where there is one. A block's logit is the product of the state's vector with
 the block's: a line of the block's fingerprint plus a vector of its own, so that blocks that look alike are learned
 together. Where several products are possible each is embedded by its fingerprint too. States that have no
-choice are not evaluated.
+choice are not evaluated, unless flows are asked for.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class ReactionPolicy(nn.Module):
         width: of the vectors whose products are logits.
         condition: features of the condition, 0 where there is none.
         graph: whether a graph transformer reads the molecule of a state, in place of its fingerprint.
+        edges: whether "forward" is the log flow of edges, as flow matching has it, whose level counts too: every state
+            is evaluated, those without a choice among them.
 
     Raises:
         ValueError: no hidden layer.
@@ -52,6 +54,7 @@ class ReactionPolicy(nn.Module):
         width: int = 64,
         condition: int = 0,
         graph: bool = False,
+        edges: bool = False,
     ) -> None:
         super().__init__()
         if not hidden or min(hidden) < 1:
@@ -73,6 +76,7 @@ class ReactionPolicy(nn.Module):
         self.take = nn.Linear(hidden[-1], width)
         self.keep = nn.Linear(hidden[-1], width)
         self.choose = nn.Linear(hidden[-1], 1 + space.slots)
+        self.level = nn.Linear(hidden[-1], 1) if edges else None
         if "flow" in self.heads:
             self.flow = nn.Linear(hidden[-1], 1)
         if "backward" in self.heads:
@@ -98,8 +102,8 @@ class ReactionPolicy(nn.Module):
         return found
 
     def _wanted(self, seen: View) -> Tensor:
-        """Rows that have a choice; all of them where flows are asked for."""
-        if "flow" in self.heads:
+        """Rows that have a choice; all of them where flows are asked for, of states or of edges."""
+        if "flow" in self.heads or self.level is not None:
             return torch.arange(len(seen.kind))
         ahead, back = "forward" in self.heads, "backward" in self.heads
         wanted = seen.kind < BLOCK if ahead else torch.zeros_like(seen.kind, dtype=torch.bool)
@@ -139,7 +143,8 @@ class ReactionPolicy(nn.Module):
             padding = self.space.actions - 1 - self.space.slots
             scores = functional.pad(self.choose(vector[place[chooses]]), (0, padding))
             logits = logits.index_copy(0, chooses, scores)
-        return self._products(seen, vector, place, logits)
+        logits = self._products(seen, vector, place, logits)
+        return logits if self.level is None else logits + self.level(vector)
 
     def _products(self, seen: View, vector: Tensor, place: Tensor, logits: Tensor) -> Tensor:
         rows, columns, bags = [], [], []

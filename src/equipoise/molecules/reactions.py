@@ -262,6 +262,10 @@ def fragment(mol: Mol) -> str | None:
     chem = rdkit_chem()
     for fill in (False, True):
         part = chem.Mol(mol)
+        for bond in part.GetBonds():  # patterns by element ([#7]~[#6]) leave aromatic bonds between unmarked atoms
+            if bond.GetBondType() == chem.BondType.AROMATIC:
+                for each in (bond, bond.GetBeginAtom(), bond.GetEndAtom()):
+                    each.SetIsAromatic(True)
         for atom in part.GetAtoms():
             atom.SetAtomMapNum(0)
             if fill or not atom.GetIsAromatic():
@@ -280,8 +284,7 @@ def fragment(mol: Mol) -> str | None:
 def backwards(smarts: str) -> list[Any]:
     """The reversed reactions of a template, with their product patterns.
 
-    Atoms without a number that a template takes away must be put back: where it allows several, there is one reversed
-    reaction for each.
+    Atoms that a template takes away must be put back: where it allows several, there is one reversed reaction for each.
     """
     rdkit_chem()
     from rdkit.Chem import rdChemReactions
@@ -289,7 +292,7 @@ def backwards(smarts: str) -> list[Any]:
     reactants, _, product = smarts.split(">")  # agents between the arrows take no part
     found = []
     for written in dict.fromkeys((product, relaxed(product))):
-        for version in expanded(reactants):
+        for version in expanded(_leaving(reactants, product)):
             reaction = rdChemReactions.ReactionFromSmarts(f"{written}>>{version}")
             reaction.Initialize()
             found.append((reaction, reaction.GetReactantTemplate(0)))
@@ -318,6 +321,8 @@ def relaxed(product: str) -> str:
 
 
 _ATOM = re.compile(r"\[(?:[^\[\]]|\[[^\[\]]*\])*\]")
+_NUMBER = re.compile(r":(\d+)\]$")
+_ENTRY = r"[A-Z][a-z]?(?:H\d?)?[+-]?"
 _LISTED = {
     "[#8;H1,$(O-[CH3])]": ("[OH]", "O-C"),
     "[#8;H1,$(O-[CH3]),$(O-[CH2]-[CH3])]": ("[OH]", "O-C", "O-C-C"),
@@ -336,10 +341,21 @@ def expanded(reactants: str) -> list[str]:
     return [version + reactants[last:] for version in versions]
 
 
+def _leaving(reactants: str, product: str) -> str:
+    """Reactants whose atoms have a number only where the product has it too."""
+    kept = {number[1] for atom in _ATOM.findall(product) if (number := _NUMBER.search(atom))}
+
+    def plain(atom: re.Match[str]) -> str:
+        number = _NUMBER.search(atom[0])
+        return atom[0] if number is None or number[1] in kept else f"{atom[0][: number.start()]}]"
+
+    return _ATOM.sub(plain, reactants)
+
+
 def _choices(atom: str) -> tuple[str, ...]:
-    if re.search(r":\d+\]$", atom):
+    if _NUMBER.search(atom):
         return (atom,)
     if atom in _LISTED:
         return _LISTED[atom]
-    simple = re.fullmatch(r"\[([A-Z][a-z]?(?:,[A-Z][a-z]?)+)\]", atom)
-    return (atom,) if simple is None else tuple(f"[{symbol}]" for symbol in simple.group(1).split(","))
+    simple = re.fullmatch(rf"\[({_ENTRY}(?:,{_ENTRY})+)\]", atom)
+    return (atom,) if simple is None else tuple(f"[{entry}]" for entry in simple[1].split(","))

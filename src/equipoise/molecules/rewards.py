@@ -33,6 +33,12 @@ Score = Callable[[Sequence[str]], Tensor]
 FLOOR = 0.1
 """The least R: to the power 32 it is e^-74, what published runs clip at."""
 
+FAILED = -20.0
+"""The least log R that a function of a user's own may return, which is that of what failed."""
+
+AT_ONCE = 8
+"""Molecules asked for between two writes to a file of values: what an interruption loses, at most."""
+
 HEAVY = 37
 """Heavy atoms from which `size` counts."""
 
@@ -126,15 +132,16 @@ class MoleculeReward:
 
     Args:
         score: SMILES -> (n,) R; or log R, with `log`.
-        log: whether the score is log R already, which has no floor.
+        log: whether the score is log R already, which is at least `failed`, or refused.
         failed: log R of an object without a molecule.
         floor: the least R.
         kept: molecules whose value is remembered, at most.
         disk: a file to which every value is appended as it is known, a line of JSON each, and read from at the start:
             what was computed before an interruption is not computed again.
+        name: of the score, which each line of the file begins with: several may share a file.
 
     Raises:
-        ValueError: in a call, a value that is not finite, with its SMILES, or another shape.
+        ValueError: in a call, a value that is not finite or a log R below `failed`, with its SMILES, or another shape.
 
     Example:
         >>> reward = MoleculeReward(size)
@@ -151,10 +158,11 @@ class MoleculeReward:
         floor: float = FLOOR,
         kept: int = 2_000_000,
         disk: Path | None = None,
+        name: str = "",
     ) -> None:
         self.score, self.log, self.failed, self.floor, self.kept = score, log, failed, floor, kept
-        self.disk = disk
-        self._known: dict[str, float] = {} if disk is None or not disk.is_file() else _read(disk)
+        self.disk, self.name = disk, name
+        self._known: dict[str, float] = {} if disk is None or not disk.is_file() else _read(disk, name)
 
     def __call__(self, objects: Columns, context: Columns = None) -> Tensor:
         smiles = smiles_of(objects)
@@ -170,11 +178,16 @@ class MoleculeReward:
         return torch.where(torch.tensor([not text for text in smiles]), self.failed, value)
 
     def values(self, smiles: Sequence[str]) -> Tensor:
-        """(n,) the score itself, of molecules."""
+        """(n,) the score itself, of molecules; nan of ""."""
         self(tuple(smiles))
-        return torch.tensor([self._known[text] for text in smiles])
+        return torch.tensor([self._known[text] if text else math.nan for text in smiles])
 
     def _learn(self, new: list[str]) -> None:
+        many = len(new) if self.disk is None else AT_ONCE
+        for begin in range(0, len(new), many):
+            self._ask(new[begin : begin + many])
+
+    def _ask(self, new: list[str]) -> None:
         values = self.score(new)
         if not isinstance(values, Tensor) or values.shape != (len(new),):
             given = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
@@ -182,38 +195,45 @@ class MoleculeReward:
                 f"the reward returned {given} for {len(new)} molecules: a tensor ({len(new)},) was expected"
             )
         numbers = values.detach().float().tolist()
+        least = self.failed if self.log else -math.inf
+        found = {text: number for text, number in zip(new, numbers, strict=True) if least <= number < math.inf}
+        self._known |= found
+        if self.disk is not None:
+            _append(self.disk, ([self.name, *row] for row in found.items()))
         for text, number in zip(new, numbers, strict=True):
             if not math.isfinite(number):
                 raise ValueError(f"the reward of '{text}' is {number}: a finite number was expected")
-        self._known |= dict(zip(new, numbers, strict=True))
-        if self.disk is not None:
-            _append(self.disk, zip(new, numbers, strict=True))
+            if number < least:
+                raise ValueError(
+                    f"the log R of '{text}' is {number:.6g}, below {least:g}, which what failed has: add a constant to "
+                    "the reward, which changes no probability of a molecule, or clamp it"
+                )
 
 
-def _read(path: Path) -> dict[str, float]:
-    """The whole lines; a last one that was cut short is passed over."""
+def _read(path: Path, name: str) -> dict[str, float]:
+    """The values of that name; a last line that was cut short, and what is no finite number, are passed over."""
     found = {}
     for line in path.read_text().splitlines():
         try:
-            smiles, value = json.loads(line)
+            given, smiles, value = json.loads(line)
         except (ValueError, TypeError):
             continue
-        found[smiles] = value
+        if given == name and isinstance(smiles, str) and isinstance(value, float) and math.isfinite(value):
+            found[smiles] = value
     return found
 
 
 def _append(path: Path, rows: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    torn = path.is_file() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
-    with path.open("a") as file:
-        file.write("\n" if torn else "")
-        file.write("".join(json.dumps(row) + "\n" for row in rows))
+    with path.open("a+b") as file:
+        torn = bool(file.seek(0, os.SEEK_END)) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+        file.write(("\n" * torn + "".join(json.dumps(row) + "\n" for row in rows)).encode())
         file.flush()
         os.fsync(file.fileno())
 
 
-def of_smiles(function: Callable[..., Any], *, disk: Path | None = None) -> Reward:
-    """A user's reward, of a list of SMILES, as log R of objects; -20 for what failed."""
+def of_smiles(function: Callable[..., Any], *, disk: Path | None = None, name: str = "") -> Reward:
+    """A user's reward, of a list of SMILES, as log R of objects; `FAILED` for what failed."""
 
     def scored(smiles: Sequence[str]) -> Tensor:
         try:
@@ -223,7 +243,7 @@ def of_smiles(function: Callable[..., Any], *, disk: Path | None = None) -> Rewa
                 f"the reward raised {type(error).__name__}: {error}; first molecule '{smiles[0]}'"
             ) from error
 
-    return MoleculeReward(scored, log=True, failed=-20.0, disk=disk)
+    return MoleculeReward(scored, log=True, failed=FAILED, disk=disk, name=name)
 
 
 _SCORERS: list[Any] = []

@@ -24,7 +24,7 @@ from equipoise.recipes.configuration import PATHS
 from equipoise.recipes.digits import ImagesRun
 from equipoise.recipes.discrete import DiscreteRun
 from equipoise.recipes.gaussians import PointsRun
-from equipoise.recipes.molecules import MoleculesRun
+from equipoise.recipes.molecules import MoleculesRun, reward_at
 from equipoise.recipes.runs import StoredRun
 from equipoise.sampling.rollouts import Rollouts
 from equipoise.training.loop import generator
@@ -271,7 +271,7 @@ def molecules(run: StoredRun) -> list[Exhibit]:
     chosen = list(best.values())[:12]
     if not chosen:
         return []
-    names, labels = [route.product for route, _ in chosen], [f"R = {math.exp(number):.3f}" for _, number in chosen]
+    names, labels = [route.product for route, _ in chosen], [f"R = {reward_at(number):.3f}" for _, number in chosen]
     ways = [route for route, _ in chosen[:4]]
     caption = "The 12 best different molecules of 256 that the sampler draws, seed fixed, with their reward."
     made = "How the first four are made: the first block, each added block with the template's number, each product."

@@ -74,7 +74,8 @@ def route_rows(routes: Sequence[Route], labels: Sequence[str], *, most: int = 3)
             begin = route.steps[-most - 1].product if len(route.steps) > most else route.block
             cells: list[tuple[str, str]] = [(begin, label)]
             for step in route.steps[-most:]:
-                cells += [(step.block, f"+ block, template {step.template}"), (step.product, "gives")]
+                added = "+ block, " if step.block else ""
+                cells += [(step.block, f"{added}template {step.template}"), (step.product, "gives")]
             for place, (text, title) in zip(axes[row], cells, strict=False):
                 if text:
                     place.imshow(picture(text), interpolation="antialiased")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from equipoise import data
 from equipoise.contracts import Reward, Source
 from equipoise.discrete.sampled_judge import SampledJudge
-from equipoise.molecules.chemistry import Chemistry, cache_folder, read_chemistry
+from equipoise.molecules.chemistry import Chemistry, cache_folder, read_chemistry, unpacked
 from equipoise.molecules.evaluation import molecule_figures
 from equipoise.molecules.found import Found
 from equipoise.molecules.graph import MoleculeSpace
@@ -30,6 +31,7 @@ from equipoise.molecules.workers import Workers
 from equipoise.recipes.discrete import DiscreteRun, build
 from equipoise.recipes.molecules_configuration import Molecules
 from equipoise.recipes.rewards import own_function
+from equipoise.training.folder import write_whole
 from equipoise.trajectories import Columns
 
 SETS = {
@@ -38,6 +40,8 @@ SETS = {
 }
 """The data sets of each chemistry: templates, blocks."""
 
+COPIES = ("templates.txt", "blocks.txt")
+"""A run's copies of a user's own files, in its folder's `chemistry`."""
 
 THRESHOLD = 7 / 8
 """R from which a molecule counts as good: a prediction of 7."""
@@ -45,7 +49,25 @@ THRESHOLD = 7 / 8
 
 @dataclass(frozen=True)
 class MoleculesRun(DiscreteRun):
-    """A run on molecules, whose samples are also written as CSV, SMILES and SDF, with their routes."""
+    """A run on molecules, whose samples are also written as CSV, SMILES and SDF, with their routes.
+
+    Attributes:
+        files: a user's own templates and blocks.
+    """
+
+    files: tuple[Path, ...] = ()
+
+    def prepare(self, folder: Path | None) -> None:
+        """Says what the chemistry holds, lists what it leaves out, keeps its files: a policy knows blocks by place."""
+        chemistry: Chemistry = self.sampler.environment.chemistry  # type: ignore[attr-defined]
+        print(f"chemistry: {chemistry.summary()}", file=sys.stderr)
+        if folder is None:
+            return
+        held = folder / "chemistry"
+        held.mkdir(exist_ok=True)
+        write_whole(held / "unused_blocks.txt", "".join(f"{block}\n" for block in chemistry.unused).encode())
+        for name, path in zip(COPIES, self.files, strict=False):
+            write_whole(held / name, unpacked(path))
 
     @property
     def formats(self) -> dict[str, Callable[[int, torch.Generator], str]]:
@@ -62,7 +84,7 @@ class MoleculesRun(DiscreteRun):
         writer = csv.writer(held, lineterminator="\n")
         writer.writerow(["smiles", "reward", "log_reward", "reactions", "route"])
         for route, value in self._rows(n, generator):
-            writer.writerow([route.product, f"{math.exp(value):.6g}", f"{value:.6g}", len(route.steps), route.text()])
+            writer.writerow([route.product, f"{reward_at(value):.6g}", f"{value:.6g}", len(route.steps), route.text()])
         return held.getvalue()
 
     def _smi(self, n: int, generator: torch.Generator) -> str:
@@ -100,8 +122,8 @@ def molecules(config: Molecules, reward: Callable[..., Tensor] | None = None) ->
         space = RouteSpace(reactions, most=config.reactions)
 
     def policy(heads: Mapping[str, int], condition: int) -> nn.Module:
-        graph = config.network == "transformer"
-        return ReactionPolicy(space, config.hidden, heads, condition=condition, graph=graph)
+        graph, edges = config.network == "transformer", config.choices()[0] == "flow_matching"
+        return ReactionPolicy(space, config.hidden, heads, condition=condition, graph=graph, edges=edges)
 
     def asked(judge: Any) -> dict[str, float]:
         return molecule_figures(judge.sampler, chosen) if isinstance(judge, SampledJudge) else {}
@@ -111,24 +133,38 @@ def molecules(config: Molecules, reward: Callable[..., Tensor] | None = None) ->
 
     built = build(config, space, chosen, show=show_molecules, asked=(asked,), policy=policy, watch=watch)
     run = built.run if workers is None else replace(built.run, close=workers.close)
-    return MoleculesRun(**{**vars(built), "run": run})
+    return MoleculesRun(**{**vars(built), "run": run}, files=own_files(config))
+
+
+def own_files(config: Molecules) -> tuple[Path, ...]:
+    """A user's templates and blocks: the copies that a run has, else those named; none of a known chemistry."""
+    if len(config.chemistry) == 1:
+        return ()
+    copies = tuple((config.out or Path()) / "chemistry" / name for name in COPIES)
+    begun = config.out is not None and all(path.is_file() for path in copies)
+    return copies if begun else tuple(Path(name) for name in config.chemistry)
 
 
 def chemistry_of(config: Molecules) -> Chemistry:
     """The templates and blocks that a configuration names, matched once and kept in the cache."""
-    if len(config.chemistry) == 2:
-        templates, blocks = (Path(name) for name in config.chemistry)
-    else:
-        templates, blocks = (data.find(name, config.data) for name in SETS[config.chemistry[0]])
+    known = SETS.get(config.chemistry[0], ())
+    templates, blocks = own_files(config) or (data.find(name, config.data) for name in known)
     return read_chemistry(templates, blocks, cache=cache_folder())
 
 
 def reward_of(config: Molecules, reward: Callable[..., Tensor] | None = None) -> Reward:
     """log R of molecules, remembered by SMILES."""
-    if reward is not None or ":" in config.reward:
-        function = own_function(config.reward) if reward is None else reward
-        return of_smiles(function, disk=config.rewards_file)
-    return MoleculeReward(score(config.reward, config.data), disk=config.rewards_file)
+    if reward is not None:
+        name = f"{reward.__module__}:{getattr(reward, '__qualname__', 'reward')}"
+        return of_smiles(reward, disk=config.rewards_file, name=name)
+    if ":" in config.reward:
+        return of_smiles(own_function(config.reward), disk=config.rewards_file, name=config.reward)
+    return MoleculeReward(score(config.reward, config.data), disk=config.rewards_file, name=config.reward)
+
+
+def reward_at(log_reward: float) -> float:
+    """R; infinite where it is more than a number holds."""
+    return math.exp(log_reward) if log_reward < 709 else math.inf
 
 
 def show_molecules(objects: Columns) -> list[str]:
