@@ -1,6 +1,6 @@
 """Checks the chemistry by drawing: molecules are sound, routes replay, walks over exact parents reach the start.
 
-    python benchmarks/molecules.py --json molecules.json
+    python benchmarks/chemistry.py --json chemistry.json
 
 For each chemistry, uniform actions make `--draws` molecules of at most three reactions; all are read and sanitised
 again by rdkit, and `--routes` of their routes are run again from the blocks. Then `--walks` molecules of at most two
