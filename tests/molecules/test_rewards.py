@@ -152,6 +152,15 @@ def test_what_was_asked_for_before_a_failure_is_kept(tmp_path: Path) -> None:
     assert MoleculeReward(failing, disk=held).values((*smiles[:15], "")).tolist()[:15] == [0.5] * 15
 
 
+def test_what_was_refused_once_is_refused_again(tmp_path: Path) -> None:
+    held = tmp_path / "values.jsonl"
+    reward = MoleculeReward(lambda smiles: torch.full((len(smiles),), -math.inf), disk=held)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="the reward of 'CCO' is -inf"):
+            reward(("CCO",))
+    assert held.read_text() == ""
+
+
 def test_a_log_reward_below_that_of_what_failed_is_refused() -> None:
     reward = of_smiles(lambda smiles: torch.tensor([-20.0 if text == "CCO" else -25.0 for text in smiles]))
     assert reward(("CCO", ""), None).tolist() == [-20.0, -20.0]

@@ -122,7 +122,7 @@ class ReactionPolicy(nn.Module):
             entered = entered.index_add(0, chosen.nonzero()[:, 0], self.slot(seen.slot[rows][chosen]))
         block = seen.block[rows]
         if (block >= 0).any():
-            added = self.block(self._blocks()[block[block >= 0]])
+            added = self.block(self._these(block[block >= 0]))
             entered = entered.index_add(0, (block >= 0).nonzero()[:, 0], added)
         if self.condition is not None and condition is not None:
             entered = entered + self.condition(condition[rows])
@@ -163,6 +163,12 @@ class ReactionPolicy(nn.Module):
         """(blocks, width)."""
         return self.pieces.joined(*self._bags) + self.own.weight
 
+    def _these(self, block: Tensor) -> Tensor:
+        """(n, width), of blocks by number: of some thousands few are asked for at a time."""
+        number, row = block.unique(return_inverse=True)
+        bits = [self.space.bits(self.space.chemistry.blocks[one]) for one in number.tolist()]
+        return (self.pieces(bits) + self.own(number))[row]
+
     def _backward(self, seen: View, vector: Tensor, place: Tensor) -> Tensor:
         logits = vector.new_zeros((len(seen.kind), self.space.back_actions))
         ended = (seen.kind == ENDED).nonzero()[:, 0]
@@ -186,7 +192,7 @@ class ReactionPolicy(nn.Module):
         """(n, width): the slot, the block and the molecule before."""
         slot = self.reaction(torch.tensor([way.slot for way in ways]))
         block = torch.tensor([way.block for way in ways])
-        blocks = torch.where((block >= 0)[:, None], self._blocks()[block.clamp(min=0)], 0.0)
+        blocks = torch.where((block >= 0)[:, None], self._these(block.clamp(min=0)), 0.0)
         return slot + blocks + self.pieces([self.space.bits(way.smiles) for way in ways])
 
 

@@ -196,11 +196,12 @@ class MoleculeReward:
             )
         numbers = values.detach().float().tolist()
         least = self.failed if self.log else -math.inf
-        found = {text: number for text, number in zip(new, numbers, strict=True) if least <= number < math.inf}
+        asked = list(zip(new, numbers, strict=True))
+        found = {text: number for text, number in asked if math.isfinite(number) and number >= least}
         self._known |= found
         if self.disk is not None:
             _append(self.disk, ([self.name, *row] for row in found.items()))
-        for text, number in zip(new, numbers, strict=True):
+        for text, number in asked:
             if not math.isfinite(number):
                 raise ValueError(f"the reward of '{text}' is {number}: a finite number was expected")
             if number < least:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from equipoise.antibody.sampler import LoopSampler
 from equipoise.recipes.antibody_configuration import Antibody
-from equipoise.recipes.priors import prior_state
+from equipoise.recipes.priors import of_prior, prior_state
 
 if TYPE_CHECKING:
     from equipoise.recipes.runs import StoredRun
@@ -49,19 +48,4 @@ def loop_prior(config: Antibody, folder: Path | None, sampler: LoopSampler, test
 
 def prior_configuration(config: Antibody, out: Path | None) -> Antibody:
     """The run that trains a task's prior, in `out`."""
-    return dataclasses.replace(
-        config,
-        mode="diffusion",
-        residual=None,
-        log_z=None,
-        loss="reverse_kl",
-        order=None,
-        shuffle=False,
-        source="on_policy",
-        steps=config.prior_steps,
-        every=config.prior_steps,
-        batch=config.prior_batch,
-        learning_rate=config.prior_rate,
-        schedule="cosine",
-        out=out,
-    )
+    return of_prior(config, out, mode="diffusion", shuffle=False)

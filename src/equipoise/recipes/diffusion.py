@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from equipoise.objectives import partition
 from equipoise.objectives.divergences import Divergence
 from equipoise.recipes.choices import annealed, divergence_of, falling, same_or_of
 from equipoise.recipes.diffusion_configuration import Diffusion
-from equipoise.recipes.priors import prior_state
+from equipoise.recipes.priors import of_prior, prior_state
 from equipoise.sampling.given import Repeat
 from equipoise.sampling.replay import Replay
 from equipoise.sampling.rollouts import Rollouts
@@ -99,22 +98,7 @@ def take_prior(sampler: DiffusionSampler, config: Diffusion, folder: Path | None
 
 def prior_configuration(config: Diffusion, out: Path | None) -> Diffusion:
     """The run that trains a task's prior, in `out`."""
-    return dataclasses.replace(
-        config,
-        method="likelihood",
-        residual=None,
-        log_z=None,
-        loss="reverse_kl",
-        order=None,
-        source="on_policy",
-        steps=config.prior_steps,
-        every=config.prior_steps,
-        batch=config.prior_batch,
-        learning_rate=config.prior_rate,
-        schedule="cosine",
-        subsample=None,
-        out=out,
-    )
+    return of_prior(config, out, method="likelihood", subsample=None)
 
 
 def _term(config: Diffusion, sampler: DiffusionSampler) -> tuple[Term, LogZ | None]:

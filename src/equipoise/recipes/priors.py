@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from equipoise.recipes.configuration import Training
 
 if TYPE_CHECKING:
     from equipoise.recipes.runs import StoredRun
+
+Config = TypeVar("Config", bound=Training)
 
 
 def prior_state(
@@ -47,3 +50,29 @@ def prior_state(
     else:
         built = train(first(path))
     return built.sampler.network.state_dict()
+
+
+def of_prior(config: Config, out: Path | None, **own: object) -> Config:
+    """The run that trains a task's prior by likelihood, in `out`.
+
+    Args:
+        config: of the run that is tuned, with `prior_steps`, `prior_batch` and `prior_rate`.
+        out: folder of the prior; None: it is kept nowhere.
+        own: settings that only this task has, among them the one that says likelihood.
+    """
+    asked: Any = config
+    return dataclasses.replace(
+        config,
+        residual=None,
+        log_z=None,
+        loss="reverse_kl",
+        order=None,
+        source="on_policy",
+        steps=asked.prior_steps,
+        every=asked.prior_steps,
+        batch=asked.prior_batch,
+        learning_rate=asked.prior_rate,
+        schedule="cosine",
+        out=out,
+        **own,
+    )

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from equipoise.contracts import Enumerable
 from equipoise.discrete import exact
+from equipoise.objectives.groups import Groups
 
 
 class MaximumEntropy(nn.Module):
@@ -51,9 +52,9 @@ def log_paths(graph: exact.StateGraph) -> Tensor:
     found[graph.environment.index(graph.environment.initial(1))] = 0.0
     for level in graph.levels:
         # In logarithms: the far corner of a long grid has more paths than a float64 can hold.
-        child, place = level.child.unique(return_inverse=True)
-        each = found[level.rows][level.parent]
-        most = torch.full((len(child),), -torch.inf, dtype=torch.float64).scatter_reduce_(0, place, each, "amax")
-        more = torch.zeros_like(most).index_add_(0, place, (each - most[place]).exp()).log() + most
+        child, index, count = level.child.unique(return_inverse=True, return_counts=True)
+        parents, each = Groups(index, count.double()), found[level.rows][level.parent]
+        most = parents.largest(each)
+        more = parents.total((each - parents.of_rows(most)).exp()).log() + most
         found[child] = torch.logaddexp(found[child], more)
     return found
