@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from equipoise.objectives.arguments import shapes_alone
+
 OPTIONS: dict[str, Any] = {
     "cpp_wrapper": True,  # 5 to 25 % less than calling kernels from Python
     "unroll_reductions_threshold": 1,  # torch 2.13 fails to build short reductions over masks that it unrolls
@@ -215,7 +217,8 @@ def traced(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ..
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    graph = make_fx(function)(*_apart(inputs))
+    with shapes_alone():
+        graph = make_fx(function)(*_apart(inputs))
     for node in graph.graph.nodes:
         if _varies(node):
             raise ValueError(f"the sizes in it depend on values ({node.target})")

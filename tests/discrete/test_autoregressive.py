@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from equipoise.discrete.policies.mlp import MLP, Uniform
 from equipoise.discrete.policies.transformer import CausalTransformer, PlacedTransformer
 from equipoise.discrete.sampler import DiscreteSampler
 from equipoise.evaluation.likelihoods import log_probability
+from equipoise.trajectories import Scores, Trajectories
 
 SPACES: dict[str, AppendStrings] = {
     "strings": AppendStrings(letters=3, length=4),
@@ -62,17 +65,65 @@ def test_a_step_with_the_cache_is_the_pass_over_all_steps() -> None:
         assert (together - at_once[name]).abs().max() < 1e-5
 
 
+def test_a_step_of_one_size_for_every_place_is_the_pass_over_all_steps() -> None:
+    torch.manual_seed(0)
+    policy = CausalTransformer(5, 7, {"forward": 6, "flow": 0}, widths=(16, 16), attention=4)
+    tokens = torch.randint(5, (3, 7), generator=torch.Generator().manual_seed(1))
+    at_once = policy(tokens)["forward"].view(3, 8, 6)
+    assert torch.equal(at_once.flatten(0, 1), policy(tokens, torch.ones((3, 8), dtype=torch.bool))["forward"])
+    cache = policy.cache(3)
+    token, keys, values = torch.full((3,), 5), cache.keys, cache.values
+    for place in range(8):
+        logits, keys, values = policy.step(token, torch.tensor(place), keys, values)
+        assert (logits - at_once[:, place]).abs().max() < 1e-5
+        token = tokens[:, min(place, 6)]
+
+
+class Called:
+    """Stands for a compiler: calls the functions as they are."""
+
+    def wanted(self, key: object) -> bool:
+        return True
+
+    def call(self, what: str, key: object, function: Any, *inputs: Tensor, module: object = None) -> Any:
+        return function(*inputs)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_what_is_compiled_draws_and_scores_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = sampler(SPACES[name])
+    behaviour = Behaviour(temperature=1.5, epsilon=0.2)
+    needs = frozenset({"log_pf", "log_pb", "log_flow", "log_prior"})
+
+    def found() -> tuple[Trajectories, Scores]:
+        drawn = made.sample(33, behaviour=behaviour, generator=torch.Generator().manual_seed(3))
+        return drawn, made.score(drawn, needs)
+
+    (drawn, scores), compiler = found(), Called()
+    monkeypatch.setattr(made, "compiler", compiler)
+    again, others = found()
+    assert torch.equal(drawn.path["action"], again.path["action"]) and torch.equal(drawn.length, again.length)
+    assert torch.equal(torch.as_tensor(drawn.objects), torch.as_tensor(again.objects))
+    for need in needs:
+        assert torch.allclose(scores.get(need), others.get(need), atol=1e-5), need
+
+
 def test_many_rows_are_split_where_no_gradient_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     causal = CausalTransformer(4, 6, {"forward": 4, "flow": 0}, widths=(16,), attention=2)
     placed = PlacedTransformer(3, 2, ("forward", "backward"), widths=(16,), attention=2)
     tokens = torch.randint(4, (9, 6), generator=torch.Generator().manual_seed(1))
     valid = torch.arange(7) <= torch.arange(9)[:, None] % 7
-    features = torch.rand((11, 9), generator=torch.Generator().manual_seed(2))
-    whole = {**causal(tokens, valid), **{f"placed {name}": value for name, value in placed(features).items()}}
+    states = torch.randint(3, (11, 3), generator=torch.Generator().manual_seed(2))
+
+    def every() -> dict[str, Tensor]:
+        found = {**causal(tokens, valid), **{f"placed {name}": value for name, value in placed(states).items()}}
+        return {**found, **{f"full {name}": value for name, value in causal(tokens).items()}}
+
+    whole = every()
     monkeypatch.setattr(transformer, "MOST_WEIGHTS", 2 * 7**2 * 2)
     with torch.no_grad():
-        parts = {**causal(tokens, valid), **{f"placed {name}": value for name, value in placed(features).items()}}
+        parts = every()
     assert placed.most == 10
     for name, value in whole.items():
         assert torch.allclose(parts[name], value, atol=1e-6), name

@@ -82,8 +82,8 @@ class Attention(nn.Module):
         Args:
             node: (states, m, width).
             context: further residues to attend to, the same for every state, (k, width); None: none.
-            pair: (states, m, k + m, pair), the context first.
-            local: positions of the others in the residue's frame, (states, m, k + m, 3).
+            pair: (states, m, k + m, pair), the context first; (1, m, k + m, pair) where all states have one structure.
+            local: positions of the others in the residue's frame, (states or 1, m, k + m, 3).
 
         Returns:
             (states, m, width), and (states, m, heads, 3).
@@ -103,7 +103,7 @@ class Attention(nn.Module):
         if held is not None:
             mixed = mixed + weight[..., :known] @ held
         by_row = weight.movedim(-3, -2)
-        pairs, points = by_row @ pair, by_row @ local
+        pairs, points = _mixed(by_row, pair), _mixed(by_row, local)
         parts = [mixed.movedim(-3, -2).flatten(-2), pairs.flatten(-2), points.flatten(-2), _lengths(points)]
         node = node + self.out(torch.cat(parts, -1))
         return node + self.mlp(self.norm_after(node)), points
@@ -193,8 +193,8 @@ class Denoiser(nn.Module):
         Args:
             context: encoded.
             letter: (s, m).
-            position: (s, m, 3).
-            rotation: (s, m, 3, 3).
+            position: (s, m, 3), or (1, m, 3): one structure for all states, whose geometry is then measured once.
+            rotation: (s, m, 3, 3), or (1, m, 3, 3).
             time: features of each state's step, (s, TIMES).
 
         Returns:
@@ -209,15 +209,16 @@ class Denoiser(nn.Module):
         local_own = (back @ own).transpose(-1, -2)
         node = self.letter(letter) + self.from_start(ends[0]) + self.from_end(ends[1]) + self.loop(context.loop)
         node = node + self.time(time)[:, None] + self.vectors(local_own.flatten(-2))
-        others = torch.cat([context.position.expand(states, -1, 3), position], 1)
-        frames = torch.cat([context.rotation.expand(states, -1, 3, 3), rotation], 1)
+        structures = len(position)
+        others = torch.cat([context.position.expand(structures, -1, 3), position], 1)
+        frames = torch.cat([context.rotation.expand(structures, -1, 3, 3), rotation], 1)
         local, features = geometry(position, rotation, others, frames)
         pair = self.geometry(features) + self.gap(context.gap)
         points = local_own
         for layer in self.layers:
             node, points = layer(node, context.node, pair, local)
         hidden = self.head(self.norm(node))
-        vectors = torch.cat([local_own, points], -2)
+        vectors = torch.cat([local_own.expand(states, -1, -1, -1), points], -2)
         gates = self.gates(hidden).unflatten(-1, (3, -1))
         found = self.free(hidden).unflatten(-1, (3, 3)) + gates @ vectors
         skip = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], device=node.device)
@@ -268,6 +269,13 @@ def time_features(step: Tensor, steps: int, kept: Tensor) -> Tensor:
 def _same_head(state: dict[str, Any], prefix: str, *rest: object) -> None:
     if f"{prefix}letters.weight" in state:
         raise RuntimeError("its logits are of an older version, where they meant something else: train it again")
+
+
+def _mixed(weight: Tensor, value: Tensor) -> Tensor:
+    """weight (states, m, heads, k) @ value (states or 1, m, k, channels), without copies of what all states share."""
+    if len(value) > 1 or len(weight) == 1:
+        return weight @ value
+    return (weight.movedim(0, 1).flatten(1, 2) @ value[0]).unflatten(1, (-1, weight.shape[2])).movedim(0, 1)
 
 
 def _lengths(points: Tensor) -> Tensor:

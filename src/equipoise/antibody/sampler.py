@@ -246,7 +246,9 @@ class LoopSampler(nn.Module):
         kept = (self.process.kept * self.process.keep)[step]
         time = time_features(step, self.process.steps, kept)
         assert time.shape[1] == TIMES
-        velocity, rotation, logits = network.denoiser(context, state.letter, state.position, state.rotation, time)
+        structures = len(step) if {"position", "rotation"} & set(self.moving) else 1
+        position, turned = state.position[:structures], state.rotation[:structures]
+        velocity, rotation, logits = network.denoiser(context, state.letter, position, turned, time)
         log_letter = categorical.log_objects(logits, state.letter, kept[:, None].to(logits.dtype))
         return densities.Outputs(velocity, rotation, log_letter)
 

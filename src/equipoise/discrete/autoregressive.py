@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from equipoise.compiling import Compiler, NotCompiled
 from equipoise.contracts import ON_POLICY, Behaviour, Environment, require_both, require_offered
-from equipoise.discrete.choices import NETWORK, choose, forward_scores, log_choice, require_discrete, uniforms
+from equipoise.discrete.choices import (
+    NETWORK,
+    choose,
+    explored,
+    forward_scores,
+    inverse_cdf,
+    log_choice,
+    require_discrete,
+    uniforms,
+)
 from equipoise.discrete.policies.mlp import Uniform
 from equipoise.discrete.policies.transformer import CausalTransformer
 from equipoise.discrete.sampler import DiscreteSampler
 from equipoise.trajectories import Columns, Scores, Trajectories
+
+CHUNK = 4
+"""Letters of a compiled call."""
 
 
 class Appending(Environment, Protocol):
@@ -58,7 +72,6 @@ class AutoregressiveSampler(DiscreteSampler):
     """
 
     policy: CausalTransformer
-    compiles = False
 
     def __init__(
         self, environment: Appending, policy: CausalTransformer, *, prior: Uniform | None = None, flows: bool = False
@@ -97,6 +110,11 @@ class AutoregressiveSampler(DiscreteSampler):
         require_both(start, keep)
         horizon = self.environment.horizon
         noises = uniforms(horizon, n, generator)
+        if self.compiler is not None and start is None and n:
+            try:
+                return self._compiled_draw(self.compiler, noises, behaviour, context)
+            except NotCompiled:
+                pass
         actions, length = torch.zeros((n, horizon), dtype=torch.int64), torch.full((n,), horizon)
         with torch.inference_mode():
             lane = torch.arange(n)
@@ -116,9 +134,52 @@ class AutoregressiveSampler(DiscreteSampler):
                 if place + 1 == horizon or not len(lane):
                     break
                 heads = self.policy.advance(action, cache)
-        steps = int(length.max()) if n else 0
+        return self._spelled(actions, length, context)
+
+    def _spelled(self, actions: Tensor, length: Tensor, context: Columns) -> Trajectories:
+        steps = int(length.max()) if len(length) else 0
         objects = self.environment.objects(self.space.spelled(actions, length))
-        return self._record({"action": actions[:, :steps]}, length, objects, context)
+        return self._record({"action": actions[:, :steps].contiguous()}, length, objects, context)
+
+    def _compiled_draw(
+        self, compiler: Compiler, noises: Tensor, behaviour: Behaviour, context: Columns
+    ) -> Trajectories:
+        """The same draw in compiled calls of a few letters; strings that have stopped go on, and are cut."""
+        horizon, n = noises.shape
+        key = (id(self), "sampling", n)
+        if not compiler.wanted(key):
+            raise NotCompiled("sampling")
+        settings = torch.tensor([behaviour.temperature, behaviour.epsilon])
+
+        def chunk(
+            token: Tensor, place: Tensor, noise: Tensor, settings: Tensor, keys: Tensor, values: Tensor
+        ) -> tuple[Tensor, ...]:
+            temperature, epsilon = settings.unbind()
+            actions = []
+            for number in range(CHUNK):
+                here = (place + number).clamp(max=horizon - 1)
+                logits, keys, values = self.policy.step(token, here, keys, values)
+                allowed = self._allowed.index_select(0, here[None])
+                token = inverse_cdf(explored(logits, allowed, temperature, epsilon), noise[number])
+                actions.append(token)
+            return torch.stack(actions), keys, values
+
+        token, drawn, cache = torch.full((n,), self.space.letters), [], self.policy.cache(n)
+        keys, values = cache.keys, cache.values
+        going = torch.ones(n, dtype=torch.bool)
+        for number, noise in enumerate(nn.functional.pad(noises, (0, 0, 0, -horizon % CHUNK)).split(CHUNK)):
+            given = (token, torch.tensor(number * CHUNK), noise, settings, keys, values)
+            actions, keys, values = compiler.call("sampling", key, chunk, *given, module=self)
+            drawn.append(actions)
+            token = actions[-1]
+            if self.environment.stops:
+                going &= (actions < self.space.letters).all(0)
+                if not going.any():
+                    break
+        actions = torch.cat(drawn)[:horizon].t()
+        stops = actions >= self.space.letters
+        length = torch.where(stops.any(1), stops.int().argmax(1) + 1, horizon)
+        return self._spelled(torch.where(stops.cumsum(1) - stops.int() > 0, 0, actions), length, context)
 
     @torch.no_grad()
     def sample_to(self, ends: Trajectories, *, generator: torch.Generator) -> Trajectories:
@@ -139,10 +200,38 @@ class AutoregressiveSampler(DiscreteSampler):
             ValueError: a need that this sampler does not offer.
         """
         require_offered(self, needs)
-        rows = _Steps(trajectories)
+        try:
+            found = self._compiled_scores(trajectories, None, needs)
+            mask = torch.arange(trajectories.steps) < trajectories.length[:, None]
+        except NotCompiled:
+            steps = _Steps(trajectories.path["action"], trajectories.length)
+            found, mask = self._scores_of(steps, needs), steps.mask
+        if "log_prior" in needs:
+            found["log_prior"] = self.renew(trajectories).fixed["log_prior"].value * mask
+        return Scores(mask=mask, **found)
+
+    def bucket(self, trajectories: Trajectories, what: str) -> tuple[Hashable, tuple[Tensor, ...]]:
+        """A batch's actions at the width of the horizon, and their lengths; and their key.
+
+        Raises:
+            NotCompiled: no compiler, or a size that has not been wanted often enough.
+        """
+        key = (id(self), what, len(trajectories))
+        if self.compiler is None or not len(trajectories) or not self.compiler.wanted(key):
+            raise NotCompiled(what)
+        action = trajectories.path["action"]
+        return key, (nn.functional.pad(action, (0, self.environment.horizon - action.shape[1])), trajectories.length)
+
+    def scores_in(self, tensors: tuple[Tensor, ...], needs: frozenset[str]) -> Scores:
+        """The scores at the width of the horizon, from the tensors of `bucket`."""
+        steps = _Steps(*tensors, full=True)
+        return Scores(mask=steps.mask, **self._scores_of(steps, needs))
+
+    def _scores_of(self, rows: _Steps, needs: frozenset[str]) -> dict[str, Tensor]:
+        """The scores that `needs` names, but log_prior: pure functions of the rows' tensors."""
         found: dict[str, Tensor] = {}
         if needs & NETWORK or "log_inflow" in needs:
-            heads = self.policy(rows.tokens(self.space.letters), rows.mask)
+            heads = self.policy(rows.tokens(self.space.letters), None if rows.full else rows.mask)
             allowed = self._allowed[rows.place]
             found = forward_scores(heads, allowed, rows.action, rows.scatter, needs, lambda: torch.zeros(allowed.shape))
             if "log_inflow" in needs:
@@ -150,9 +239,7 @@ class AutoregressiveSampler(DiscreteSampler):
                 found["log_inflow"] = nn.functional.pad(rows.scatter(edge), (1, 0))
         if "log_pb" in needs:
             found["log_pb"] = torch.zeros(rows.mask.shape)
-        if "log_prior" in needs:
-            found["log_prior"] = self.renew(trajectories).fixed["log_prior"].value * rows.mask
-        return Scores(mask=rows.mask, **found)
+        return found
 
     def visited(self, trajectories: Trajectories) -> Tensor:
         """The states of each trajectory, (n, steps + 1, width); the last one is repeated beyond its length."""
@@ -179,7 +266,7 @@ class AutoregressiveSampler(DiscreteSampler):
 
     def _log_prior(self, trajectories: Trajectories) -> Tensor:
         """log-probability of each step under the uniform prior, (n, steps)."""
-        rows = _Steps(trajectories)
+        rows = _Steps(trajectories.path["action"], trajectories.length)
         return rows.scatter(log_choice(torch.zeros(()), self._allowed[rows.place], rows.action))
 
     def _heads(self) -> frozenset[str]:
@@ -187,16 +274,28 @@ class AutoregressiveSampler(DiscreteSampler):
 
 
 class _Steps:
-    """The valid steps of a batch as rows, in order: place and action."""
+    """The valid steps of a batch as rows, in order: place and action.
 
-    def __init__(self, trajectories: Trajectories) -> None:
-        self.mask = torch.arange(trajectories.steps) < trajectories.length[:, None]
-        self.lane, self.place = self.mask.nonzero(as_tuple=True)
-        self.given = trajectories.path["action"]
-        self.action = self.given[self.lane, self.place]
+    Args:
+        action: (n, steps).
+        length: (n,).
+        full: whether every step is a row, valid or not, so that no size depends on a value.
+    """
+
+    def __init__(self, action: Tensor, length: Tensor, *, full: bool = False) -> None:
+        n, steps = action.shape
+        self.mask, self.given = torch.arange(steps) < length[:, None], action
+        self.full = full or bool(self.mask.all())
+        if self.full:
+            self.place, self.action = torch.arange(steps).repeat(n), action.flatten()
+        else:
+            lane, self.place = self.mask.nonzero(as_tuple=True)
+            self.action = action[lane, self.place]
 
     def scatter(self, values: Tensor) -> Tensor:
         """(n, steps): one value a row, 0 where there is no step."""
+        if self.full:
+            return torch.where(self.mask, values.view(self.mask.shape), 0.0)
         return values.new_zeros(self.mask.shape).masked_scatter(self.mask, values)
 
     def tokens(self, letters: int) -> Tensor:

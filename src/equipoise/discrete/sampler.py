@@ -237,8 +237,8 @@ class DiscreteSampler(nn.Module):
         horizon, steps = self.environment.horizon, trajectories.steps
 
         def scored(*tensors: Tensor) -> tuple[Tensor, ...]:
-            found = self.scores_of(Bucket(tensors), needs)
-            return tuple(found[name] for name in names)
+            found = self.scores_in(tensors, needs)
+            return tuple(found.get(name) for name in names)
 
         values = compiler.call("scoring", key, scored, *tensors, module=self)
         return {name: value[:, : steps + value.shape[1] - horizon] for name, value in zip(names, values, strict=True)}

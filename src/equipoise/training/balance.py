@@ -210,25 +210,27 @@ def balance(
         return Loss(value, (weights * residuals_).detach().sum(1), metrics)
 
     def inputs(trajectories: Trajectories, step: int) -> tuple[Tensor, ...]:
-        return _target(trajectories, residual, beta(step, trajectories)), torch.tensor(temper(step))
+        target = _target(trajectories, residual, beta(step, trajectories))
+        return target, torch.tensor(temper(step)), trajectories.length
 
-    def core(scores: Scores, target: Tensor, scale: Tensor) -> Loss:
-        unread: Any = _Unread(target)
+    def core(scores: Scores, target: Tensor, scale: Tensor, length: Tensor) -> Loss:
+        unread: Any = _Unread(length)
         return judged(unread, scores, target, scale)
 
     module = log_z if isinstance(log_z, nn.Module) else None
-    fused = Core(inputs, core, module) if module is not None and not residual.needs & FIXED else None
+    pure = (module is not None or log_z is None) and not residual.needs & FIXED
+    fused = Core(inputs, core, module) if pure else None
     return Term(name, source, sampler, loss, residual.needs, weight, fused)
 
 
 class _Unread:
-    """Stands for a batch of which a compiled loss may read nothing but the number of rows."""
+    """Stands for a batch of which a compiled loss may read nothing but the rows' lengths."""
 
-    def __init__(self, target: Tensor) -> None:
-        self.rows = len(target)
+    def __init__(self, length: Tensor) -> None:
+        self.length = length
 
     def __len__(self) -> int:
-        return self.rows
+        return len(self.length)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"the loss reads '{name}' of the trajectories")

@@ -141,7 +141,7 @@ class Loop:
         run = self.run
         if self._compiler is None:
             return None
-        if len(run.terms) != 1 or run.chunk is not None:
+        if len(run.terms) != 1 or (run.chunk is not None and run.chunk < max(run.batch.values())):
             what = "the training step"
             self._compiler.refuse(what, what, "the run has several terms, or scores a batch in parts")
             return None

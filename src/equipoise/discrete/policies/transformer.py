@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
@@ -116,34 +118,44 @@ class CausalTransformer(nn.Module):
         self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, sum(self.widths))
         _small(self.letter, self.place)
 
-    def forward(self, tokens: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    def forward(self, tokens: Tensor, valid: Tensor | None = None) -> dict[str, Tensor]:
         """Heads at the valid prefixes, as packed rows in order.
 
         Args:
             tokens: (n, steps - 1) letters; read only before valid prefixes.
-            valid: (n, steps) booleans, for prefixes of 0, 1, ... letters: those of each row up to some length.
+            valid: (n, steps) booleans, for prefixes of 0, 1, ... letters: those of each row up to some length; None:
+                all are, and no size depends on a value.
         """
-        n, steps = valid.shape
+        n, steps = len(tokens), tokens.shape[1] + 1
         most = self._most(steps)
         if n > most and not torch.is_grad_enabled():
-            return _joined([self(*part) for part in zip(tokens.split(most), valid.split(most), strict=True)])
+            pieces = tokens.split(most)
+            parts = [None] * len(pieces) if valid is None else valid.split(most)
+            return _joined([self(*part) for part in zip(pieces, parts, strict=True)])
         begun = functional.pad(tokens, (1, 0), value=self.symbols)
-        lane, place = valid.nonzero(as_tuple=True)
-        rows = self.letter(begun[lane, place]) + self.place(place)
+        if valid is None:
+            spread, packed = _as_it_is, _flat
+            rows = (self.letter(begun) + self.place.weight[:steps]).flatten(0, 1)
+        else:
+            lane, place = valid.nonzero(as_tuple=True)
+            spread, packed = partial(_spread, slot=lane * steps + place, size=n * steps), itemgetter((lane, place))
+            rows = self.letter(begun[lane, place]) + self.place(place)
         bias = rows.new_full((steps, steps), -torch.inf).triu(1)
-        full = len(rows) == n * steps
         for block in self.layers:
-            parts = [part if full else _spread(part, lane, place, n, steps) for part in block.project(rows)]
-            attended = _over_strings(parts, n, bias)
-            rows = block.finish(rows, attended.flatten(0, 1) if full else attended[lane, place])
+            attended = _over_strings([spread(part) for part in block.project(rows)], n, bias)
+            rows = block.finish(rows, packed(attended))
         return self._named(rows)
 
-    def begin(self, n: int) -> tuple[dict[str, Tensor], Cache]:
-        """The heads at n empty strings, (n, ...), and their cache."""
+    def cache(self, n: int) -> Cache:
+        """That of n strings without a letter, not even the one that begins them."""
         block = self.layers[0]
         shape, steps = (len(self.blocks), n, block.attention), self.length + 1
         zeros = self.out.weight.new_zeros
-        cache = Cache(keys=zeros((*shape, block.size, steps)), values=zeros((*shape, steps, block.size)))
+        return Cache(keys=zeros((*shape, block.size, steps)), values=zeros((*shape, steps, block.size)))
+
+    def begin(self, n: int) -> tuple[dict[str, Tensor], Cache]:
+        """The heads at n empty strings, (n, ...), and their cache."""
+        cache = self.cache(n)
         return self.advance(torch.full((n,), self.symbols), cache), cache
 
     def advance(self, token: Tensor, cache: Cache) -> dict[str, Tensor]:
@@ -158,6 +170,34 @@ class CausalTransformer(nn.Module):
             rows = block.finish(rows, attended.view(rows.shape))
         return self._named(rows)
 
+    def step(self, token: Tensor, place: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The forward head after one more letter, and the cache: a pure function, of one size for every place.
+
+        Args:
+            token: (n,).
+            place: of the prefix that it ends, (): 0 of the empty one.
+            keys: of a cache.
+            values: of a cache.
+
+        Returns:
+            (n, width of the head), the keys and the values with those of this letter.
+        """
+        rows = self.letter(token) + self.place.weight.index_select(0, place[None])
+        columns = torch.arange(keys.shape[-1])
+        here, bias = columns == place, torch.where(columns <= place, 0.0, -torch.inf)
+        kept: list[tuple[Tensor, Tensor]] = []
+        for block, old_key, old_value in zip(self.layers, keys, values, strict=True):
+            query, key, value = block.project(rows)
+            old_key = torch.where(here, key[..., None], old_key)
+            old_value = torch.where(here[:, None], value[:, :, None], old_value)
+            # Sums of products: one query a head is too little for a matrix product.
+            score = (query[..., None] * old_key).sum(2) / math.sqrt(block.size) + bias
+            attended = (score.softmax(2)[..., None] * old_value).sum(2)
+            rows = block.finish(rows, attended.flatten(1))
+            kept.append((old_key, old_value))
+        keys, values = (torch.stack(column) for column in zip(*kept, strict=True))
+        return self._named(rows)["forward"], keys, values
+
     def _most(self, steps: int) -> int:
         return max(1, MOST_WEIGHTS // (self.layers[0].attention * steps**2))
 
@@ -168,14 +208,14 @@ class CausalTransformer(nn.Module):
 
 
 class PlacedTransformer(nn.Module):
-    """Heads of an assignment, from one-hot values of its positions: every position sees every other.
+    """Heads of an assignment, from its state, one number a position: every position sees every other.
 
     `forward` (n, positions * values) are the logits of giving each position each value, `backward` (n, positions) of
     taking one away, `flow` (n,) the mean over positions.
 
     Args:
         positions: of an assignment.
-        values: that a position can take; features have one more, for none.
+        values: that a position can take, 1 to `values` in a state; 0 is none.
         heads: names of the outputs, of those three.
         widths: of the blocks, all equal.
         attention: heads of attention; they divide the width.
@@ -185,9 +225,11 @@ class PlacedTransformer(nn.Module):
 
     Example:
         >>> network = PlacedTransformer(3, 2, ("forward", "flow"), widths=(16,), attention=2)
-        >>> {name: tuple(out.shape) for name, out in network(torch.zeros(5, 9)).items()}
+        >>> {name: tuple(out.shape) for name, out in network(torch.zeros((5, 3), dtype=torch.int64)).items()}
         {'forward': (5, 6), 'flow': (5,)}
     """
+
+    on_states = True
 
     def __init__(
         self, positions: int, values: int, heads: tuple[str, ...], *, widths: tuple[int, ...], attention: int = 8
@@ -206,12 +248,13 @@ class PlacedTransformer(nn.Module):
         """States whose weights of attention are held at once."""
         return max(1, MOST_WEIGHTS // (self.layers[0].attention * self.positions**2))
 
-    def forward(self, features: Tensor) -> dict[str, Tensor]:
-        n, positions = len(features), self.positions
+    def forward(self, state: Tensor, condition: Tensor | None = None) -> dict[str, Tensor]:
+        if condition is not None:
+            raise ValueError("a transformer of assignments reads no condition: use the network mlp")
+        n, positions = len(state), self.positions
         if n > self.most and not torch.is_grad_enabled():
-            return _joined([self(part) for part in features.split(self.most)])
-        rows = features.view(n * positions, self.values + 1) @ self.value.weight
-        rows = (rows.view(n, positions, -1) + self.place.weight).flatten(0, 1)
+            return _joined([self(part) for part in state.split(self.most)])
+        rows = (self.value(state) + self.place.weight).flatten(0, 1)
         bias = rows.new_zeros(())
         for block in self.layers:
             rows = block.finish(rows, _over_strings(list(block.project(rows)), n, bias).flatten(0, 1))
@@ -228,10 +271,17 @@ def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _spread(part: Tensor, lane: Tensor, place: Tensor, n: int, steps: int) -> Tensor:
-    """Packed rows (rows, heads, size) as (n * steps, heads, size), 0 where there is none."""
-    spread = part.new_zeros((n * steps, *part.shape[1:]))
-    return spread.index_put((lane * steps + place,), part)
+def _spread(part: Tensor, *, slot: Tensor, size: int) -> Tensor:
+    """Packed rows (rows, heads, width) in their slots, (size, heads, width), 0 where there is none."""
+    return part.new_zeros((size, *part.shape[1:])).index_put((slot,), part)
+
+
+def _as_it_is(part: Tensor) -> Tensor:
+    return part
+
+
+def _flat(attended: Tensor) -> Tensor:
+    return attended.flatten(0, 1)
 
 
 def _over_strings(parts: list[Tensor], n: int, bias: Tensor) -> Tensor:
