@@ -43,7 +43,7 @@ class SubstructureGuide:
         >>> guide = SubstructureGuide(words)
         >>> guide.add(words.state_of(torch.tensor([[0, 1], [0, 0]])), torch.tensor([5.0, 7.0]).log())
         >>> end = words.state_of(torch.tensor([[0, 1]]))  # AB shares A with AA, B with nothing
-        >>> guide.mean(parts(words, end), end).round().tolist()  # of the parts: nothing, A, B, AB
+        >>> guide.mean(parts(words, end)).round().tolist()  # of the parts: nothing, A, B, AB
         [7.0, 7.0, 0.0, 0.0]
     """
 
@@ -72,43 +72,41 @@ class SubstructureGuide:
                 f"a log-reward of {float(log_reward.max()):g}: the guide adds up R itself, at most "
                 f"e^{MOST_LOG_REWARD:g}; subtract a constant from the log-reward, which leaves the target as it is"
             )
-        place = self.environment.index(ends)
+        held = parts(self.environment, ends) if held is None else held
+        place = held.end
         new = ~self.seen[place]
         if not new.any():
             return
         rows = torch.arange(len(place))
         _, inverse = place.unique(return_inverse=True)
         new &= torch.full_like(rows, len(rows)).scatter_reduce_(0, inverse, rows, "amin")[inverse] == rows
-        held = parts(self.environment, ends) if held is None else held
         kept = new[held.owner]
         reward, index = log_reward.double().exp(), held.index[kept]
         self.total.index_add_(0, index, reward[held.owner[kept]])
         self.count.index_add_(0, index, torch.ones_like(index, dtype=torch.float64))
         self.own[place[new]], self.seen[place[new]] = reward[new], True
 
-    def mean(self, held: Parts, ends: Tensor) -> Tensor:
+    def mean(self, held: Parts) -> Tensor:
         """phi of each part of each object: (parts,), the mean R of the others that have it; 0 where there are none."""
-        place = self.environment.index(ends)[held.owner]
-        return self._mean(held.index, place)
+        return self._mean(held.index, held.end[held.owner])
 
     def _mean(self, index: Tensor, place: Tensor) -> Tensor:
         others = self.count[index] - self.seen[place].double()
         return torch.where(others > 0.5, (self.total[index] - self.own[place]) / others.clamp(min=1.0), 0.0)
 
-    def log_weights(self, held: Parts, owner: Tensor, state: Tensor, place: Tensor) -> Tensor:
+    def log_weights(self, held: Parts, owner: Tensor, state: Tensor) -> Tensor:
         """log of each allowed action's weight at states on the way, (rows, actions): -inf off the way.
 
         Args:
             held: the parts of the objects.
             owner: (rows,) the object that each row is on the way to.
             state: (rows, width), not terminal.
-            place: (objects,) index of each object.
         """
         row, action = self.environment.allowed(state).nonzero(as_tuple=True)
         child = self.environment.index(self.environment.step(state[row], action))
         inside = held.holds(owner[row], child).nonzero()[:, 0]
         row, action, child = row[inside], action[inside], child[inside]
-        mean = self._mean(child, place[owner[row]]).clamp(min=self.floor)
+        mean = self._mean(child, held.end[owner[row]]).clamp(min=self.floor)
         weight = torch.full((len(state), self.environment.actions), -torch.inf, dtype=torch.float64)
         weight[row, action] = self.temperature * mean.log()
         lost = ~torch.isfinite(weight).any(1)
@@ -123,7 +121,7 @@ class SubstructureGuide:
         ends = states[torch.arange(len(trajectories)), trajectories.length]
         held = parts(self.environment, ends) if held is None else held
         owner, step = mask.nonzero(as_tuple=True)
-        weight = self.log_weights(held, owner, states[owner, step], self.environment.index(ends))
+        weight = self.log_weights(held, owner, states[owner, step])
         action = trajectories.path["action"][owner, step][:, None]
         log_choice = weight.gather(1, action)[:, 0] - weight.logsumexp(1)
         return log_choice.new_zeros(mask.shape).masked_scatter(mask, log_choice)

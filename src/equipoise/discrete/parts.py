@@ -7,6 +7,7 @@ those that are appended to, a smaller bag in a bag, a corner of the box below a 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -22,18 +23,19 @@ class Parts:
 
     Attributes:
         owner: (parts,) which object, ascending.
-        index: (parts,) the part's place among the environment's states.
+        index: (parts,) the part's place among the environment's states, ascending for each object.
+        end: (n,) the objects' own places.
         size: of the environment.
     """
 
     owner: Tensor
     index: Tensor
+    end: Tensor
     size: int
 
     def holds(self, owner: Tensor, index: Tensor) -> Tensor:
         """Whether each state is a part of that object, bool."""
         keys, asked = self.owner * self.size + self.index, owner * self.size + index
-        keys = keys.sort().values
         return keys[torch.searchsorted(keys, asked).clamp(max=len(keys) - 1)] == asked
 
 
@@ -52,7 +54,7 @@ def parts(environment: Enumerable, ends: Tensor) -> Parts:
         owner, index = _smaller_bags(environment, ends)
     else:
         owner, index = swept(environment, ends)
-    return Parts(owner, index, environment.size)
+    return Parts(owner, index, environment.index(ends), environment.size)
 
 
 def swept(environment: Enumerable, ends: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,17 +75,21 @@ def swept(environment: Enumerable, ends: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _substrings(environment: PrependAppendStrings, ends: Tensor) -> tuple[Tensor, Tensor]:
-    length = environment.length
-    column = torch.arange(length)
-    begin, size = (column[:, None] + column < length).nonzero(as_tuple=True)  # sizes less 1
-    taken = (begin[:, None] + column).clamp(max=length - 1)
-    pieces = ends[:, taken] * (column <= size[:, None])
-    pieces = torch.cat([torch.zeros_like(pieces[:, :1]), pieces], 1)
-    index = environment.index(pieces.flatten(0, 1)).view(len(ends), -1).sort(1).values
+    taken, within = _pieces(environment.length)
+    index = environment.index((ends[:, taken] * within).flatten(0, 1)).view(len(ends), -1).sort(1).values
     new = torch.ones_like(index, dtype=torch.bool)
     new[:, 1:] = index[:, 1:] != index[:, :-1]
     owner, place = new.nonzero(as_tuple=True)
     return owner, index[owner, place]
+
+
+@lru_cache
+def _pieces(length: int) -> tuple[Tensor, Tensor]:
+    """Of each substring, the empty one first: the columns of its letters, and which of these are within it."""
+    column = torch.arange(length)
+    begin, size = (column[:, None] + column < length).nonzero(as_tuple=True)  # sizes less 1
+    begin, size = (torch.cat([value.new_tensor([first]), value]) for value, first in ((begin, 0), (size, -1)))
+    return (begin[:, None] + column).clamp(max=length - 1), column <= size[:, None]
 
 
 def _smaller_bags(environment: Bags, ends: Tensor) -> tuple[Tensor, Tensor]:
