@@ -34,6 +34,7 @@ def build(work: Hypergrid, options: argparse.Namespace) -> Built:
         hidden=(work.hidden,) * work.hidden_layers,
         batch=work.batch,
         backward="learned",
+        start_log_z=0.0,  # as in the peers
         seed=options.seed,
     )
     grid = hypergrid.Hypergrid(dim=work.dimensions, side=work.side)

@@ -32,7 +32,11 @@ def build(work: Strings, options: argparse.Namespace) -> Built:
         return work.slope * (objects == wanted).double().mean(1)
 
     config = configuration.Strings(
-        hidden=(work.hidden,) * work.hidden_layers, batch=work.batch, backward="uniform", seed=options.seed
+        hidden=(work.hidden,) * work.hidden_layers,
+        batch=work.batch,
+        backward="uniform",
+        start_log_z=0.0,  # as in the peers
+        seed=options.seed,
     )
     space = AppendStrings(letters=work.letters, length=work.length)
     made = recipe.build(in_variant(config, options.variant), space, reward, show=lambda rows: [str(rows)])

@@ -240,7 +240,9 @@ class Hypergrid(Discrete):
 
     batch: int = 64
     """trajectories a step"""
-    learning_rate: float = 3e-3
+    hidden: tuple[int, ...] = (128, 128)
+    """widths of the network's hidden layers"""
+    learning_rate: float = 5e-3
     """of the policy"""
     backward: DiscreteBackward = "learned"
     """backward policy: fixed, or learned with the residual, or by the likelihood of its paths"""
@@ -274,8 +276,8 @@ class TFBind8(Discrete):
     """of the policy"""
     every: int = 1000
     """steps between evaluations, log lines and checkpoints"""
-    network: Network = "mlp"
-    """policy over actions, or over the children they lead to"""
+    network: Network = "wide_and_deep"
+    """policy over actions, with a table of states beside it or without; or over the children they lead to"""
     growth: Literal["append", "prepend_append", "insert"] = "append"
     """where letters are added"""
     reward: str = "measured"

@@ -125,8 +125,9 @@ def build(
         judge = Judge(*judged, modes)
     else:
         judge = SampledJudge(*judged, known=cache(lambda: _known(config, sampler, total)))
-        if isinstance(log_z, partition.Learned) and not config.start_log_z:
-            _begin(log_z, judge)
+    if isinstance(log_z, partition.Learned) and config.start_log_z is None:
+        # From 0 it would take steps by the hundred to get near.
+        log_z.log_z.data.fill_(SampledJudge(*judged, n=64, known=dict).figures()["elbo"])
     run = Run(
         modules=modules,
         learning_rate={name: falling(_rate(config, name), config.schedule, config.steps) for name in modules},
@@ -177,12 +178,6 @@ def _known(config: Discrete, sampler: DiscreteSampler, total: Callable[[float], 
         return {}
     log_z = total(config.beta)
     return {"log_z_exact": log_z, "mean_reward_exact": math.exp(total(config.beta + 1) - log_z)}
-
-
-@torch.no_grad()
-def _begin(log_z: partition.Learned, judge: SampledJudge) -> None:
-    """log Z begins at the untrained sampler's lower bound: from 0 it would take steps by the hundred to get near."""
-    log_z.log_z.fill_(replace(judge, n=64, known=dict).figures()["elbo"])
 
 
 def mass_at_least(reward: float) -> Callable[[Judge | SampledJudge], dict[str, float]]:

@@ -80,9 +80,9 @@ def log_z_of(config: Discrete, name: str) -> LogZ | None:
         return partition.estimator(name, divergence_of(config))
     if config.search == "temperatures":
         table = nn.Embedding(config.levels, 1)
-        nn.init.constant_(table.weight, config.start_log_z)
+        nn.init.constant_(table.weight, config.start_log_z or 0.0)
         return partition.Conditional(lambda rows: rows.group, table)
-    return partition.Learned(config.start_log_z)
+    return partition.Learned(config.start_log_z or 0.0)
 
 
 def log_z_at_beta(log_z: partition.Conditional, levels: int) -> float:

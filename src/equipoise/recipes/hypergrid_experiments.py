@@ -25,7 +25,7 @@ METHODS: tuple[Method, ...] = ("fm", "db", "tb", "subtb")
 
 ORDERS = (0.0, 0.5, 1.0, 2.0)
 
-PUBLISHED: dict[str, Any] = {"batch": 16, "learning_rate": 1e-3}
+PUBLISHED: dict[str, Any] = {"batch": 16, "learning_rate": 1e-3, "hidden": (256, 256), "start_log_z": 0.0}
 """The settings of Malkin et al. 2022, not the task's own, which are faster."""
 
 

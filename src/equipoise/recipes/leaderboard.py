@@ -20,11 +20,16 @@ CALLS = 160_000
 NEW = 16
 """Calls of the reward for each batch that is drawn."""
 
+PLAIN: dict[str, Any] = {"network": "mlp", "start_log_z": 0.0}
+"""What no method changes unless it says so: a perceptron, and log Z from 0."""
+
 TASKS: dict[str, Discrete] = {
-    "tfbind8": TFBind8(growth="prepend_append"),
-    "qm9": QM9Strings(learning_rate=3e-3),
-    "bag": Bags(learning_rate=3e-3),
-    "hypergrid 8^4": Hypergrid(dim=4, rewards=(1e-3, 0.5, 2.0), backward="uniform", learning_rate=1e-3),
+    "tfbind8": TFBind8(growth="prepend_append", **PLAIN),
+    "qm9": QM9Strings(learning_rate=3e-3, **PLAIN),
+    "bag": Bags(learning_rate=3e-3, **PLAIN),
+    "hypergrid 8^4": Hypergrid(
+        dim=4, rewards=(1e-3, 0.5, 2.0), backward="uniform", learning_rate=1e-3, hidden=(256, 256), **PLAIN
+    ),
 }
 
 REPLAYED: dict[str, Any] = {"source": "prioritized", "batch": 2 * NEW}

@@ -29,8 +29,8 @@ class Refinements:
     """whether a learned backward policy is a network of its own; always so where a term trains it alone"""
     learning_rate_backward: Annotated[float | None, tyro.conf.Suppress] = None
     """of a backward policy that is a network of its own; None: the policy's"""
-    start_log_z: Annotated[float, tyro.conf.Suppress] = 0.0
-    """where a learned log Z begins"""
+    start_log_z: Annotated[float | None, tyro.conf.Suppress] = None
+    """where a learned log Z begins; None: at the untrained sampler's lower bound of it"""
     updates: Annotated[int, tyro.conf.Suppress] = 1
     """steps on each batch, before the next is drawn"""
     fresh: Annotated[float, tyro.conf.Suppress] = 0.5
