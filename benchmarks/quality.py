@@ -47,7 +47,7 @@ def grid_target() -> Target:
     def judge(logits: Any) -> float:
         return exact_tv.total_variation(exact_tv.grid_distribution(numpy.asarray(logits), **GRID), log_reward)
 
-    return Target(0.05, 100, judge)
+    return Target(0.05, 50, judge)
 
 
 def tfbind8_log_reward(data: Path) -> numpy.ndarray:
@@ -64,7 +64,7 @@ def tfbind8_target(data: Path) -> Target:
         model = exact_tv.string_distribution(numpy.asarray(logits), LETTERS, LENGTH)
         return exact_tv.total_variation(model, log_reward)
 
-    return Target(0.20, 250, judge)
+    return Target(0.20, 50, judge)
 
 
 def options(description: str, variants: tuple[str, ...]) -> argparse.Namespace:
