@@ -11,19 +11,11 @@ from torch import Tensor, nn
 
 from equipoise.compiling import Compiler, NotCompiled
 from equipoise.contracts import ON_POLICY, Behaviour, Environment, require_both, require_offered
-from equipoise.discrete.choices import (
-    NETWORK,
-    choose,
-    explored,
-    forward_scores,
-    inverse_cdf,
-    log_choice,
-    require_discrete,
-    uniforms,
-)
+from equipoise.discrete.choices import NETWORK, choose, forward_scores, log_choice, require_discrete, uniforms
 from equipoise.discrete.policies.mlp import Uniform
 from equipoise.discrete.policies.transformer import CausalTransformer
 from equipoise.discrete.sampler import DiscreteSampler
+from equipoise.discrete.walking import chosen
 from equipoise.trajectories import Columns, Scores, Trajectories
 
 CHUNK = 4
@@ -154,13 +146,11 @@ class AutoregressiveSampler(DiscreteSampler):
         def chunk(
             token: Tensor, place: Tensor, noise: Tensor, settings: Tensor, keys: Tensor, values: Tensor
         ) -> tuple[Tensor, ...]:
-            temperature, epsilon = settings.unbind()
             actions = []
             for number in range(CHUNK):
                 here = (place + number).clamp(max=horizon - 1)
                 logits, keys, values = self.policy.step(token, here, keys, values)
-                allowed = self._allowed.index_select(0, here[None])
-                token = inverse_cdf(explored(logits, allowed, temperature, epsilon), noise[number])
+                token = chosen(noise[number], settings)(logits, self._allowed.index_select(0, here[None]))
                 actions.append(token)
             return torch.stack(actions), keys, values
 

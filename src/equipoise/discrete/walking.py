@@ -95,7 +95,7 @@ def walk(lanes: Lanes) -> Visits:
             noise, condition = lanes.noises[len(moves) - 1], lanes.conditions
             if len(lane) < len(noise):
                 noise, condition = noise[lane], None if condition is None else condition[lane]
-            action, state = lanes.act(state, condition, _chosen(noise, lanes.behaviour))
+            action, state = lanes.act(state, condition, chosen(noise, lanes.behaviour))
             moves.append((lane, state, action))
     number = torch.arange(-1, len(moves) - 1).repeat_interleave(torch.tensor([len(lane) for lane, _, _ in moves]))
     lane, states, actions = (torch.cat(column) for column in zip(*moves, strict=True))
@@ -131,7 +131,7 @@ def compiled_walk(compiler: Compiler, module: nn.Module, what: str, lanes: Lanes
         states, actions, lives = [], [], []
         live = ~lanes.stopped(state)
         for place in range(steps):
-            action, child = lanes.act(state, condition, _chosen(noise[place], beside[-1] if explores else None))
+            action, child = lanes.act(state, condition, chosen(noise[place], beside[-1] if explores else None))
             state = torch.where(live[:, None], child, state)
             states.append(state)
             actions.append(action)
@@ -175,7 +175,7 @@ def _spread(before: list[Tensor], piece: list[Tensor], lane: Tensor) -> list[Ten
     ]
 
 
-def _chosen(noise: Tensor, behaviour: Behaviour | Tensor | None) -> Choice:
+def chosen(noise: Tensor, behaviour: Behaviour | Tensor | None) -> Choice:
     """Choices by these uniforms; a tensor behaviour is (temperature, epsilon)."""
     if isinstance(behaviour, Behaviour):
         return lambda logits, allowed: choose(logits, allowed, noise, behaviour)

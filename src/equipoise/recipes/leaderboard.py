@@ -20,8 +20,8 @@ CALLS = 160_000
 NEW = 16
 """Calls of the reward for each batch that is drawn."""
 
-PLAIN: dict[str, Any] = {"network": "mlp", "start_log_z": 0.0}
-"""What no method changes unless it says so: a perceptron, and log Z from 0."""
+PLAIN: dict[str, Any] = {"network": "mlp", "start_log_z": 0.0, "compile": True}
+"""What no method changes unless it says so: a perceptron, log Z from 0, and a compiled step where there is one."""
 
 TASKS: dict[str, Discrete] = {
     "tfbind8": TFBind8(growth="prepend_append", **PLAIN),

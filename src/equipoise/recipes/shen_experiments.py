@@ -43,9 +43,7 @@ COMMON: dict[str, Any] = {
 
 TASKS: dict[str, Discrete] = {
     "bag": replace(Bags(hidden=(16, 16), epsilon=0.1), **COMMON),
-    "tfbind8": replace(
-        TFBind8(growth="prepend_append", network="mlp", hidden=(128, 128), epsilon=0.01, updates=3), **COMMON
-    ),
+    "tfbind8": replace(TFBind8(growth="prepend_append", hidden=(128, 128), epsilon=0.01, updates=3), **COMMON),
     "qm9": replace(QM9Strings(hidden=(1024, 1024), epsilon=0.1), **COMMON),
 }
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
@@ -133,17 +131,16 @@ class CausalTransformer(nn.Module):
             parts = [None] * len(pieces) if valid is None else valid.split(most)
             return _joined([self(*part) for part in zip(pieces, parts, strict=True)])
         begun = functional.pad(tokens, (1, 0), value=self.symbols)
-        if valid is None:
-            spread, packed = _as_it_is, _flat
+        slot = None if valid is None else valid.flatten().nonzero()[:, 0]
+        if slot is None:
             rows = (self.letter(begun) + self.place.weight[:steps]).flatten(0, 1)
         else:
-            lane, place = valid.nonzero(as_tuple=True)
-            spread, packed = partial(_spread, slot=lane * steps + place, size=n * steps), itemgetter((lane, place))
-            rows = self.letter(begun[lane, place]) + self.place(place)
+            rows = self.letter(begun.flatten()[slot]) + self.place(slot % steps)
         bias = rows.new_full((steps, steps), -torch.inf).triu(1)
         for block in self.layers:
-            attended = _over_strings([spread(part) for part in block.project(rows)], n, bias)
-            rows = block.finish(rows, packed(attended))
+            parts = [part if slot is None else _spread(part, slot, n * steps) for part in block.project(rows)]
+            attended = _over_strings(parts, n, bias).flatten(0, 1)
+            rows = block.finish(rows, attended if slot is None else attended[slot])
         return self._named(rows)
 
     def cache(self, n: int) -> Cache:
@@ -271,17 +268,9 @@ def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _spread(part: Tensor, *, slot: Tensor, size: int) -> Tensor:
+def _spread(part: Tensor, slot: Tensor, size: int) -> Tensor:
     """Packed rows (rows, heads, width) in their slots, (size, heads, width), 0 where there is none."""
     return part.new_zeros((size, *part.shape[1:])).index_put((slot,), part)
-
-
-def _as_it_is(part: Tensor) -> Tensor:
-    return part
-
-
-def _flat(attended: Tensor) -> Tensor:
-    return attended.flatten(0, 1)
 
 
 def _over_strings(parts: list[Tensor], n: int, bias: Tensor) -> Tensor:
