@@ -154,6 +154,16 @@ def test_the_leaderboard_holds_the_tables_with_commit_and_machine(
     expected = f"<!-- madan2023 -->\n\n{told}\n\n| run |\n|---|\n| tb |\n\n<!-- end -->"
     assert expected in written([str(out)]) and "kept" in page.read_text() and "old" not in page.read_text()
     assert written([str(out)]).count("| tb |") == 1
+    (out / "table.md").write_text("| run |\n|---|\n| tb |\n| db |\n")
+    (out / "seed-1" / "tb" / "environment.json").write_text(
+        json.dumps({"commit": "fedcba9", "torch": "2.9", "threads": 1})
+    )
+    page.write_text(page.read_text().replace("| tb |", "| fm |\n| tb |"))
+    told = "Commit abcdef0 and 1234567 and fedcba9, torch 2.9, 1 thread, a machine."
+    assert f"{told}\n\n| run |\n|---|\n| fm |\n| tb |\n| db |\n\n<!-- end -->" in written([str(out), "--add"])
+    (out / "table.md").write_text("| run | seeds |\n|---|---|\n| tb | 3 |\n")
+    with pytest.raises(SystemExit, match="other columns"):
+        written([str(out), "--add"])
     with pytest.raises(SystemExit, match="no marks"):
         written([str(out.rename(tmp_path / "unknown"))])
 
