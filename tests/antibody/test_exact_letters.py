@@ -150,12 +150,14 @@ def pretrained(process: LoopProcess, patches: Patches, steps: int = 300) -> Loop
 
 
 def fitted(
-    mode: str, steps: int, *, batch: int = 512, rate: float = 1e-2, data: bool = False
+    mode: str, steps: int, *, batch: int = 512, rate: float = 1e-2, clip: float = 5.0, data: bool = False
 ) -> tuple[LoopSampler, Tensor, Tensor]:
     """A sampler trained by `tb` or `rtb`, the log-reward, and its target.
 
     Gradients go through all steps: with 10 of 50, or batches of 128, the noise of the gradient hides the coupling for
-    thousands of steps, though the fields of single letters are learned in 50.
+    thousands of steps, though the fields of single letters are learned in 50. A copy of a pretrained prior bears
+    half the rate and a fifth of the gradient's norm that a fresh network does: at more it is thrown off, and stays at
+    a total variation of 0.13 after 600 steps.
     """
     process, patches = two_residues()
     log_reward = -energies()
@@ -181,7 +183,7 @@ def fitted(
         terms.append(likelihood("denoising", "natives", sampler))
         sources["natives"], sizes["natives"] = Natives(sampler.patches, torch.zeros(1, dtype=torch.int64)), 8
     rates = {"policy": falling(rate, steps)}
-    advanced(Run({"policy": sampler}, rates, tuple(terms), sources, sizes, steps, seed=0, clip=5.0))
+    advanced(Run({"policy": sampler}, rates, tuple(terms), sources, sizes, steps, seed=0, clip=clip))
     start = run(steps_of(sampler, sampler.prior)) if sampler.prior is not None else torch.ones(400, dtype=torch.float64)
     target = start * log_reward.double().exp()
     return sampler, log_reward, target / target.sum()
@@ -228,7 +230,8 @@ def test_the_factorisation_floor_is_small_but_not_zero_and_vanishes_without_coup
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["rtb", "tb"])
 def test_sequences_of_two_residues_are_drawn_as_the_target_says(mode: str) -> None:
-    sampler, log_reward, target = fitted(mode, 600)  # a quarter of an hour
+    # A quarter of an hour, and half an hour.
+    sampler, log_reward, target = fitted("tb", 600) if mode == "tb" else fitted("rtb", 900, rate=5e-3, clip=1.0)
     found = distance(run(steps_of(sampler, sampler.network)), target)
     if sampler.prior is not None:
         start = steps_of(sampler, sampler.prior)

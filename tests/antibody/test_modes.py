@@ -159,9 +159,11 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
 
 
 def test_the_experiment_s_arms_have_one_checkpoint_equal_steps_and_equal_evaluations(tmp_path: Path) -> None:
-    arms = EXPERIMENTS["abflownet2025"].runs(0, tmp_path)
-    forked = {label: config for label, config in arms.items() if label != "prior"}
-    assert {config.prior for config in forked.values() if isinstance(config, Antibody)} == {tmp_path / "prior"}
+    first, second = (EXPERIMENTS["abflownet2025"].runs(seed, tmp_path / f"seed-{seed}") for seed in (0, 1))
+    forked = {label: config for label, config in first.items() if label != "prior"}
+    assert "prior" in first and forked.keys() == second.keys()
+    priors = {config.prior for config in (*forked.values(), *second.values()) if isinstance(config, Antibody)}
+    assert priors == {tmp_path / "seed-0" / "prior"}
     assert len({config.steps for config in forked.values()}) == 1
     counts = {label: evaluations(config) for label, config in forked.items() if isinstance(config, Antibody)}
     dear = [count for label, count in counts.items() if label != "diffusion"]

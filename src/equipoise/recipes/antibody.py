@@ -217,6 +217,7 @@ def _join(
     modules: dict[str, nn.Module] = {"policy": sampler}
     if isinstance(log_z, nn.Module):
         modules["log_z"] = log_z
+    assert config.learning_rate is not None  # the configuration has filled it in
     rates = {"policy": config.learning_rate, "log_z": config.learning_rate_log_z}
     return Run(
         modules=modules,

@@ -17,6 +17,7 @@ Mode = Literal["diffusion", "tb", "rtb", "paper"]
 AntibodyMethod = Literal["likelihood", "tb", "rtb"]
 
 METHOD_OF: Mapping[str, AntibodyMethod] = {"diffusion": "likelihood", "tb": "tb", "rtb": "rtb", "paper": "tb"}
+TUNING_RATE = 3e-5
 ENERGIES = ("contacts", "table=FILE", "module:function")
 
 
@@ -46,7 +47,7 @@ class Antibody(Powered):
     """designs of a complex in a batch, each with its own energy"""
     natives: int = 8
     """native loops denoised a step, in tb and paper"""
-    weight: float = 1e-4
+    weight: float = 1e-2
     """of the balance term beside the denoising one, in tb and paper"""
     beta: float = 0.2
     """exponent of the reward exp(-energy)"""
@@ -68,8 +69,8 @@ class Antibody(Powered):
     """a control: energies exchanged among the designs of a complex"""
     source: SourceName = "replay"
     """where designs come from ('replay': half of them from earlier groups, noised again)"""
-    learning_rate: float = 3e-4
-    """of the networks"""
+    learning_rate: float | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    """of the networks (default: 1e-3 for denoising from scratch, else 3e-5: more throws a trained prior off)"""
     learning_rate_log_z: float = 0.03
     """of a learned log Z, a network of the complex"""
     every: int = 100
@@ -94,6 +95,9 @@ class Antibody(Powered):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", METHOD_OF.get(self.mode, self.method))
+        if self.learning_rate is None:
+            fresh = self.mode == "diffusion" and self.prior is None
+            object.__setattr__(self, "learning_rate", self.prior_rate if fresh else TUNING_RATE)
         super().__post_init__()
         if self.residual is not None:
             self._follow()
