@@ -95,10 +95,10 @@ def _arms(seed: int, folder: Path) -> dict[str, Antibody]:
 
 
 ABFLOWNET2025: dict[str, Any] = {
-    "about": "antibody H3 loops: denoising, with balance, against the prior, on natives alone, with shuffled energies; "
-    "all seeds fork the checkpoint of seed 0",
+    "about": "antibody H3 loops: denoising, with balance, against the prior, on natives alone, with shuffled energies",
     "source": "Abir et al. 2025, arXiv:2505.12358 (AbFlowNet). Here 58 complexes of a benchmark (CC BY 4.0), "
-    "split by antigen, a stand-in energy that is no affinity, one checkpoint (among seed 0's) for all seeds; the published figures need SAbDab, PyRosetta and GPUs",
+    "split by antigen, a stand-in energy that is no affinity, and all seeds fork the checkpoint among seed 0's; the "
+    "published figures need SAbDab, PyRosetta and GPUs",
     "runs": _arms,
     "figures": FIGURES,
     "judged": True,
