@@ -54,6 +54,7 @@ def main() -> None:
 
     warnings.filterwarnings("error", message="--compile", category=RuntimeWarning)  # it would go on in eager
     loop = Loop(built.run)
+    built.prepare(None)
 
     def advance(steps: int) -> None:
         for _ in range(steps):

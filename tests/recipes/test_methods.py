@@ -89,6 +89,7 @@ def test_every_method_s_sampler_keeps_the_contract(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_the_rewards_as_its_optimum(name: str) -> None:
     run = problem(replace(QUICK, steps=2000, batch=64, learning_rate=5e-3, **METHODS[name]))
+    run.prepare(None)
     loop = Loop(run.run)
     for _ in range(2000):
         loop.advance()

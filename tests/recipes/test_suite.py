@@ -94,6 +94,8 @@ def test_figures_are_exact_where_the_space_can_be_listed_and_sampled_elsewhere(
 def test_a_learned_log_z_of_a_large_space_begins_at_the_untrained_samplers_bound() -> None:
     run = built(BitSequences(hidden=(8,)))
     assert isinstance(run.judge, SampledJudge)
+    assert run.judge.log_z is not None and run.judge.log_z() == 0.0  # who only judges a run pays for no rewards
+    run.prepare(None)
     fewer = dataclasses.replace(run.judge, n=64).figures()
     assert fewer["log_z"] == pytest.approx(fewer["elbo"])
     exact = 120 * numpy.log(2)  # of a reward of 1; this one's log is between 0 and 3

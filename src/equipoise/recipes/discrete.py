@@ -33,7 +33,7 @@ from equipoise.trajectories import Columns
 
 @dataclass(frozen=True)
 class DiscreteRun:
-    """A run, and what its task is made of: for evaluation, sampling and figures."""
+    """A run, and what its task is made of: for evaluation, sampling and figures; `begin` is called before training."""
 
     run: Run
     sampler: DiscreteSampler
@@ -41,13 +41,15 @@ class DiscreteRun:
     judge: Judge | SampledJudge
     show: Callable[[Columns], list[str]]
     asked: tuple[Callable[[Any], dict[str, float]], ...] = ()
+    begin: Callable[[], object] = lambda: None
 
     def check(self) -> None:
         """Calls the reward, on every object where they can be listed, before anything is written."""
         self.judge.check()
 
     def prepare(self, folder: Path | None) -> None:
-        """Nothing comes before the run."""
+        """Sets a learned log Z to the untrained sampler's lower bound, unless the configuration has its start."""
+        self.begin()
 
     def evaluate(self) -> dict[str, float]:
         """The figures of a record, and those that its task asks for at the end: sampled ones, with their floors."""
@@ -125,9 +127,11 @@ def build(
         judge = Judge(*judged, modes)
     else:
         judge = SampledJudge(*judged, known=cache(lambda: _known(config, sampler, total)))
-    if isinstance(log_z, partition.Learned) and config.start_log_z is None:
-        # From 0 it would take steps by the hundred to get near.
-        log_z.log_z.data.fill_(SampledJudge(*judged, n=64, known=dict).figures()["elbo"])
+
+    def begin() -> None:  # from 0, log Z would take steps by the hundred to get near
+        if isinstance(log_z, partition.Learned) and config.start_log_z is None:
+            log_z.log_z.data.fill_(SampledJudge(*judged, n=64, known=dict).figures()["elbo"])
+
     run = Run(
         modules=modules,
         learning_rate={name: falling(_rate(config, name), config.schedule, config.steps) for name in modules},
@@ -141,7 +145,7 @@ def build(
         compiles=config.compile,
         evaluate=lambda: judge.figures() | sources.figures(),
     )
-    return DiscreteRun(run, sampler, reward, judge, show, asked)
+    return DiscreteRun(run, sampler, reward, judge, show, asked, begin)
 
 
 def _modules(sampler: DiscreteSampler, log_z: LogZ | None) -> dict[str, nn.Module]:

@@ -59,6 +59,7 @@ class MoleculesRun(DiscreteRun):
 
     def prepare(self, folder: Path | None) -> None:
         """Says what the chemistry holds, lists what it leaves out, keeps its files: a policy knows blocks by place."""
+        super().prepare(folder)
         chemistry: Chemistry = self.sampler.environment.chemistry  # type: ignore[attr-defined]
         print(f"chemistry: {chemistry.summary()}", file=sys.stderr)
         if folder is None:
