@@ -58,8 +58,8 @@ class AppendStrings:
         return self._every.expand(len(state), -1)
 
     def step(self, state: Tensor, action: Tensor) -> Tensor:
-        """Appends the letter."""
-        return state.scatter(1, self.depth(state).clamp(max=self.length - 1)[:, None], action[:, None] + 1)
+        """Puts the letter in the first empty place."""
+        return state.scatter(1, state.argmin(1, keepdim=True), action[:, None] + 1)
 
     def terminal(self, state: Tensor) -> Tensor:
         """Whether the string is full."""
