@@ -50,9 +50,9 @@ def test_chunks_of_fewer_lanes_make_the_moves_of_single_steps(n: int, condition:
     assert found == {
         (int(a), int(b)): (c.tolist(), int(d)) for a, b, c, d in zip(lane, number, state, action, strict=True)
     }
-    assert GRID.terminal(grid.state[-1]).all()
-    stays = grid.state[1:] == grid.state[:-1]
-    assert stays.all(2)[~grid.live[1:]].all()
+    assert GRID.terminal(grid.state[:, -1]).all()
+    stays = grid.state[:, 1:] == grid.state[:, :-1]
+    assert stays.all(2)[~grid.live[:, 1:]].all()
     if n == 33:
         assert {33, 9} <= {key[2] for key in compiler._made if isinstance(key, tuple)}
 

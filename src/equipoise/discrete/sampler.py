@@ -122,7 +122,7 @@ class DiscreteSampler(nn.Module):
         moves = self._walk("sampling", Lanes(first, self.environment.terminal, act, noises, conditions, behaviour))
         if isinstance(moves, Grid) and start is None:
             path, length = moves.path(first)
-            return self._record(path, length, self.environment.objects(moves.state[-1]), context)
+            return self._record(path, length, self.environment.objects(moves.state[:, -1]), context)
         lane, move, state, action = moves.visits() if isinstance(moves, Grid) else moves
         place, length = begun[lane] + move, begun + lane.bincount(minlength=n)
         steps = int(length.max()) if n else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +33,12 @@ FEWEST = 4
 
 @dataclass(frozen=True)
 class Grid:
-    """The moves of lanes that began together, by number and lane; a lane that has stopped stays where it is.
+    """The moves of lanes that began together, by lane and number; a lane that has stopped stays where it is.
 
     Attributes:
-        state: (moves, n, width) that each leads to.
-        action: (moves, n).
-        live: (moves, n) whether the lane had not stopped before it.
+        state: (n, moves, width) that each leads to.
+        action: (n, moves).
+        live: (n, moves) whether the lane had not stopped before it.
     """
 
     state: Tensor
@@ -46,15 +47,15 @@ class Grid:
 
     def visits(self) -> Visits:
         """The moves of lanes that had not stopped."""
-        number, lane = self.live.nonzero(as_tuple=True)
-        return lane, number, self.state[number, lane], self.action[number, lane]
+        lane, number = self.live.nonzero(as_tuple=True)
+        return lane, number, self.state[lane, number], self.action[lane, number]
 
     def path(self, first: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """The path of lanes that began at `first`, and its length (n,)."""
-        length = self.live.sum(0)
+        length = self.live.sum(1)
         steps = int(length.max())
-        state = torch.cat([first[None], self.state[:steps]]).transpose(0, 1).contiguous()
-        return {"state": state, "action": self.action[:steps].t().contiguous()}, length
+        state = torch.cat([first[:, None], self.state[:, :steps]], 1)
+        return {"state": state, "action": self.action[:, :steps].contiguous()}, length
 
 
 @dataclass(frozen=True)
@@ -124,55 +125,54 @@ def compiled_walk(compiler: Compiler, module: nn.Module, what: str, lanes: Lanes
     sizes = [n, *(size for size in (-(-n // 2), -(-n // 4)) if FEWEST <= size < n)]
 
     def key(size: int) -> tuple[Hashable, ...]:
-        return id(module), what, size, width, explores
+        return id(module), what, size, n, width, explores
 
-    def chunk(state: Tensor, noise: Tensor, *beside: Tensor) -> tuple[Tensor, ...]:
-        condition = beside[0] if conditions is not None else None
+    def chunk(state: Tensor, noise: Tensor, *given: Tensor, few: bool) -> tuple[Tensor, ...]:
+        """The chunk's states, actions and whether each lane moved; where each lane is, and whether it still moves."""
+        beside = iter(given)
+        condition = None if conditions is None else next(beside)
+        tuned = next(beside) if explores else None
+        every, lane = state, next(beside) if few else None
+        if lane is not None:
+            state, noise = state.index_select(0, lane), noise.index_select(1, lane)
+            condition = None if condition is None else condition.index_select(0, lane)
         states, actions, lives = [], [], []
         live = ~lanes.stopped(state)
         for place in range(steps):
-            action, child = lanes.act(state, condition, chosen(noise[place], beside[-1] if explores else None))
+            action, child = lanes.act(state, condition, chosen(noise[place], tuned))
             state = torch.where(live[:, None], child, state)
             states.append(state)
             actions.append(action)
             lives.append(live)
             live = live & ~lanes.stopped(state)
-        return torch.stack(states), torch.stack(actions), torch.stack(lives), live
+        found = torch.stack(states, 1), torch.stack(actions, 1), torch.stack(lives, 1), state, live
+        if lane is None:
+            return found
+        stays = every[:, None].expand(-1, steps, -1)  # where lanes are that are not moved
+        still = torch.zeros((n, steps), dtype=torch.int64), torch.zeros((n, steps), dtype=torch.bool)
+        among = stays, *still, every, still[1][:, 0]
+        return tuple(into.index_copy(0, lane, value) for into, value in zip(among, found, strict=True))
 
     if not compiler.wanted(key(n)):
         raise NotCompiled(what)
-    noises = nn.functional.pad(lanes.noises, (0, 0, 0, -len(lanes.noises) % steps)).split(steps)
-    pieces, lane, state = [], torch.arange(n), lanes.state
-    live, going = torch.ones(n, dtype=torch.bool), n
-    for noise in noises:
+    noises = lanes.noises
+    if len(noises) % steps:
+        noises = nn.functional.pad(noises, (0, 0, 0, -len(noises) % steps))
+    beside = [*([] if conditions is None else [conditions]), *settings]
+    pieces, state, lane = [], lanes.state, []
+    live, moved, going = None, n, n
+    for noise in noises.split(steps):
         size = min(size for size in sizes if size >= going and (size == n or compiler.wanted(key(size))))
-        if size < len(lane):
-            kept = live.byte().argsort(descending=True)[:size]
-            lane, state = lane[kept], state[kept]
-        some = size < n
-        beside = [] if conditions is None else [conditions[lane] if some else conditions]
-        given = (state, noise[:, lane] if some else noise, *beside, *settings)
-        *piece, live = compiler.call(what, key(size), chunk, *given, module=module)
-        state = piece[0][-1]
-        pieces.append(_spread(pieces[-1], piece, lane) if some else piece)
+        if live is not None and size < moved:
+            moved, lane = size, [live.byte().argsort(descending=True)[:size]]
+        function = partial(chunk, few=bool(lane))
+        *piece, state, live = compiler.call(what, key(size), function, state, noise, *beside, *lane, module=module)
+        pieces.append(piece)
         going = int(live.sum())
         if not going:
             break
-    columns = pieces[0] if len(pieces) == 1 else [torch.cat(column) for column in zip(*pieces, strict=True)]
+    columns = pieces[0] if len(pieces) == 1 else [torch.cat(column, 1) for column in zip(*pieces, strict=True)]
     return Grid(*columns)
-
-
-def _spread(before: list[Tensor], piece: list[Tensor], lane: Tensor) -> list[Tensor]:
-    """Moves of some lanes, as moves of all; the others stay where they were at the end of the piece before."""
-    states, actions, lives = piece
-    every = before[0][-1].repeat(len(states), 1, 1)
-    every[:, lane] = states
-    shape = every.shape[:2]
-    return [
-        every,
-        actions.new_zeros(shape).index_copy_(1, lane, actions),
-        lives.new_zeros(shape).index_copy_(1, lane, lives),
-    ]
 
 
 def chosen(noise: Tensor, behaviour: Behaviour | Tensor | None) -> Choice:

@@ -130,14 +130,16 @@ def corners(side: int, r0: float = 0.1, r1: float = 0.5, r2: float = 2.0) -> Cal
     """
     _positive(r0)
     # Distances are compared as integers, 20 |2 x - (side - 1)| against 40 (side - 1) times 1/4, 3/10 and 2/5: a float
-    # comparison puts points that lie on a boundary inside or outside by rounding.
+    # comparison puts points that lie on a boundary inside or outside by rounding. A coordinate in the ring is also an
+    # outer one: what all coordinates are is the least of them.
     width = side - 1
 
+    distance = 20 * (2 * torch.arange(side) - width).abs()
+    level = (distance > 10 * width).long() + ((distance > 12 * width) & (distance < 16 * width)).long()
+    value = torch.tensor([r0, r0 + r1, r0 + r1 + r2], dtype=torch.float64).log()
+
     def log_reward(objects: Columns, context: Columns = None) -> Tensor:
-        distance = 20 * (2 * _grid(objects) - width).abs()
-        outer = (distance > 10 * width).all(-1).double()
-        ring = ((distance > 12 * width) & (distance < 16 * width)).all(-1).double()
-        return torch.log(r0 + r1 * outer + r2 * ring)
+        return value[level[_grid(objects)].amin(-1)]
 
     return log_reward
 
