@@ -23,7 +23,9 @@ CONFIG = Hypergrid(steps=12, every=3, batch=4, hidden=(8,), side=4, seed=5).reso
 
 def started(path: Path) -> tuple[Loop, RunFolder]:
     stored = {"task": "hypergrid", **to_mapping(CONFIG)}
-    return Loop(task("hypergrid").build(CONFIG).run), RunFolder.create(path, stored, environment(5))
+    built = task("hypergrid").build(CONFIG)
+    built.prepare(path)
+    return Loop(built.run), RunFolder.create(path, stored, environment(5))
 
 
 def finished(path: Path) -> Path:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from equipoise.compiling import Compiler, Flat, NotCompiled
 from equipoise.contracts import Sampler, Source
 from equipoise.training.fused import Fused
+from equipoise.training.optimiser import Adam
 from equipoise.training.terms import Loss, Term, backward
 from equipoise.trajectories import Trajectories
 
@@ -91,7 +92,7 @@ class Loop:
     def optimiser(self) -> torch.optim.Optimizer:
         """Adam, made at the first step: whoever only judges a run does not pay for importing it."""
         groups = [{"params": list(module.parameters()), "name": name} for name, module in self.run.modules.items()]
-        optimiser = torch.optim.Adam([group for group in groups if group["params"]], lr=0.0, fused=True)
+        optimiser = Adam([group for group in groups if group["params"]], lr=0.0, fused=True)
         if self._saved is not None:
             optimiser.load_state_dict(self._saved)
         return optimiser
