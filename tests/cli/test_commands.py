@@ -131,9 +131,9 @@ def fine(points):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("zero", "is -inf (object [2, 2])"),
+        ("zero", "at index 10 is -inf (object [2, 2])"),
         ("nan", "index 0 is nan"),
-        ("shape", "(3, 3) for 64 objects"),
+        ("shape", "(3, 3) for 16 objects"),
         ("broken", "raised RuntimeError: no such point"),
         ("missing", "cannot be loaded"),
     ],
