@@ -111,7 +111,8 @@ def _panel(axes: Axes, title: str, name: str, lines: Mapping[int, Sequence[Recor
         axes.set_yscale("log")
         number_decades(axes, math.log10(max(positive) / min(positive)))
     else:
-        axes.set_ylim(bottom=0)
+        if axes.dataLim.ymin >= 0:  # energies may be below 0
+            axes.set_ylim(bottom=0)
         axes.locator_params(axis="y", integer=name in COUNTS)
 
 

@@ -39,9 +39,9 @@ PAIRED = {
 PAIRS = (
     ("rtb", "diffusion"),
     ("tb", "diffusion"),
-    ("tb", "diffusion, equal evaluations"),
+    ("tb", "diffusion (equal evaluations)"),
     ("paper", "diffusion"),
-    ("tb", "tb, shuffled"),
+    ("tb", "tb (shuffled)"),
     ("rtb", "tb"),
 )
 """Runs that are compared: the first less the second."""
@@ -86,11 +86,11 @@ def _arms(seed: int, folder: Path) -> dict[str, Antibody]:
     return {
         **({"prior": prior} if seed == 0 else {}),
         "diffusion": Antibody(mode="diffusion", **forked),
-        "diffusion, equal evaluations": Antibody(mode="diffusion", batch=equal, **forked),
+        "diffusion (equal evaluations)": Antibody(mode="diffusion", batch=equal, **forked),
         "tb": tb,
         "rtb": Antibody(mode="rtb", batch=10, designs=5, **forked),
         "paper": Antibody(mode="paper", batch=paper, **forked),
-        "tb, shuffled": Antibody(mode="tb", shuffle=True, **forked),
+        "tb (shuffled)": Antibody(mode="tb", shuffle=True, **forked),
     }
 
 
@@ -101,6 +101,7 @@ ABFLOWNET2025: dict[str, Any] = {
     "published figures need SAbDab, PyRosetta and GPUs",
     "runs": _arms,
     "figures": FIGURES,
+    "curves": ("energy", "second_energy", "ca_rmsd"),
     "judged": True,
     "slow": True,
     "paired": True,
