@@ -148,10 +148,9 @@ def compiled_walk(compiler: Compiler, module: nn.Module, what: str, lanes: Lanes
         found = torch.stack(states, 1), torch.stack(actions, 1), torch.stack(lives, 1), state, live
         if lane is None:
             return found
-        stays = every[:, None].expand(-1, steps, -1)  # where lanes are that are not moved
-        still = torch.zeros((n, steps), dtype=torch.int64), torch.zeros((n, steps), dtype=torch.bool)
-        among = stays, *still, every, still[1][:, 0]
-        return tuple(into.index_copy(0, lane, value) for into, value in zip(among, found, strict=True))
+        idle = torch.zeros((n, steps), dtype=torch.bool)  # lanes that are not moved stay where they are
+        rest = every[:, None].expand(-1, steps, -1), idle.long(), idle, every, idle[:, 0]
+        return tuple(into.index_copy(0, lane, value) for into, value in zip(rest, found, strict=True))
 
     if not compiler.wanted(key(n)):
         raise NotCompiled(what)

@@ -46,7 +46,6 @@ PAIRS = (
 )
 """Runs that are compared: the first less the second."""
 
-PRIOR_STEPS = 2000
 STEPS = 200
 JUDGED = 50
 
@@ -82,7 +81,8 @@ def _arms(seed: int, folder: Path) -> dict[str, Antibody]:
     tb = Antibody(mode="tb", **forked)
     equal = round(evaluations(tb))
     paper = round(equal / evaluations(Antibody(mode="paper", batch=1, **forked)))
-    prior = Antibody(mode="diffusion", schedule="cosine", **{**shared, "steps": PRIOR_STEPS, "every": PRIOR_STEPS // 4})
+    steps = Antibody.prior_steps
+    prior = Antibody(mode="diffusion", schedule="cosine", **{**shared, "steps": steps, "every": steps // 4})
     return {
         **({"prior": prior} if seed == 0 else {}),
         "diffusion": Antibody(mode="diffusion", **forked),

@@ -80,22 +80,14 @@ class Loop:
         self.run, self.step = run, 0
         self.generators = {name: generator(run.seed, name) for name in [*run.sources, "score"]}
         self._parameters = [parameter for module in run.modules.values() for parameter in module.parameters()]
-        self._saved: dict[str, Any] | None = None
         self._samplers = list({id(term.sampler): term.sampler for term in run.terms}.values())
         self._compiler = compiler_of(run.modules, self._samplers) if run.compiles else None
+        groups = [{"params": list(module.parameters()), "name": name} for name, module in run.modules.items()]
+        self.optimiser = Adam([group for group in groups if group["params"]], lr=0.0, fused=True)
         self._by_source = {
             name: [term for term in run.terms if term.source == name]
             for name in dict.fromkeys(term.source for term in run.terms)
         }
-
-    @cached_property
-    def optimiser(self) -> torch.optim.Optimizer:
-        """Adam, made at the first step: whoever only judges a run does not pay for importing it."""
-        groups = [{"params": list(module.parameters()), "name": name} for name, module in self.run.modules.items()]
-        optimiser = Adam([group for group in groups if group["params"]], lr=0.0, fused=True)
-        if self._saved is not None:
-            optimiser.load_state_dict(self._saved)
-        return optimiser
 
     def advance(self) -> dict[str, Tensor]:
         """One step of the run; its metrics by name.
@@ -176,9 +168,8 @@ class Loop:
             module.load_state_dict(state["modules"][name])
         for sampler, version in zip(self._samplers, state["versions"], strict=True):
             sampler.version.copy_(version)
-        self._saved = state["optimiser"]
-        for name in ("optimiser", "_fused"):  # both are made anew from what was saved
-            self.__dict__.pop(name, None)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.__dict__.pop("_fused", None)  # it is made anew over the moments that were saved
         for name, source in self.run.sources.items():
             source.load_state_dict(state["sources"][name])
         for name, source in self.generators.items():
