@@ -37,6 +37,8 @@ class NotCompiled(Exception):
 class Flat:
     """The trained parameters of modules as one vector, of which each parameter becomes a view.
 
+    A linear layer's weights lie there input by input, so that few rows are multiplied by them in half the time.
+
     Args:
         modules: whose parameters are joined; they must be of one dtype.
 
@@ -51,13 +53,18 @@ class Flat:
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
-        every = {id(parameter): parameter for module in modules for parameter in module.parameters()}
+        held = list(modules)
+        every = {id(parameter): parameter for module in held for parameter in module.parameters()}
         self.parameters = [parameter for parameter in every.values() if parameter.requires_grad]
         if len({parameter.dtype for parameter in self.parameters}) != 1:
             raise NotCompiled("there are no parameters, or they are of several dtypes")
         self.sizes = [parameter.numel() for parameter in self.parameters]
         self._place = {id(parameter): place for place, parameter in enumerate(self.parameters)}
-        joined = torch.cat([parameter.detach().flatten() for parameter in self.parameters])
+        layers = (layer for module in held for layer in module.modules() if isinstance(layer, nn.Linear))
+        self._turned = {id(layer.weight) for layer in layers}
+        joined = torch.empty(sum(self.sizes), dtype=self.parameters[0].dtype)
+        for piece, parameter in zip(self.pieces(joined), self.parameters, strict=True):
+            piece.copy_(parameter.detach())
         self.bare = joined
         self.value = joined.detach().requires_grad_()
         self.value.grad = torch.zeros_like(joined)
@@ -73,8 +80,11 @@ class Flat:
 
     def pieces(self, vector: Tensor) -> list[Tensor]:
         """Views of a vector in the shapes of the parameters."""
-        parts = vector.split(self.sizes)
-        return [part.view(parameter.shape) for part, parameter in zip(parts, self.parameters, strict=True)]
+        parts = zip(vector.split(self.sizes), self.parameters, strict=True)
+        return [
+            part.view(parameter.shape[::-1]).t() if id(parameter) in self._turned else part.view(parameter.shape)
+            for part, parameter in parts
+        ]
 
     def bound(self, module: nn.Module, function: Callable[..., Any]) -> Callable[..., Any]:
         """(vector, *inputs) -> function(*inputs) with the module's parameters read from the vector."""

@@ -76,8 +76,9 @@ class Trajectories:
         if self.steps < 0:
             object.__setattr__(self, "steps", int(self.length.max()) if n else 0)
         for name, column in _columns_by_name(self):
-            if len(column) != n:
-                raise ValueError(f"'{name}' has {len(column)} rows where 'length' has {n}: one entry a trajectory")
+            rows = column.shape[0] if isinstance(column, Tensor) else len(column)
+            if rows != n:
+                raise ValueError(f"'{name}' has {rows} rows where 'length' has {n}: one entry a trajectory")
         for name, value in self.path.items():
             if value.dim() < 2 or value.shape[1] - self.steps not in (0, 1):
                 raise ValueError(

@@ -59,6 +59,9 @@ def differ(config: Discrete, steps: int = 20) -> float:
         replace(GRID, source="replay"),
         words(),
         words(growth="prepend_append", backward="learned"),
+        words(network="wide_and_deep"),
+        words(epsilon=0.3, method="db"),
+        words(updates=2),  # what a draw evaluated is not to be used once the policy has changed
         replace(GRID, method="db"),
         replace(GRID, method="subtb"),
         replace(words(), network="transformer"),
@@ -68,6 +71,7 @@ def differ(config: Discrete, steps: int = 20) -> float:
     ],
     ids=lambda config: (
         f"{type(config).__name__}-{config.backward}-{config.source}-{config.loss}-{config.method}-{config.network}"
+        f"-{config.updates}"
     ),
 )
 def test_a_training_step_in_one_call_has_the_eager_losses(config: Discrete) -> None:
@@ -80,7 +84,7 @@ def test_a_training_step_in_one_call_has_the_eager_losses(config: Discrete) -> N
 @pytest.mark.parametrize(
     "config",
     [replace(GRID, method=method) for method in ("vargrad", "fm", "rtb", "guided")]
-    + [replace(GRID, backward="pessimistic")],
+    + [replace(GRID, backward="pessimistic"), words(search="temperatures")],
     ids=lambda config: f"{type(config).__name__}-{config.method}-{config.backward}",
 )
 def test_what_is_not_compiled_goes_on_in_eager_and_is_said_once(config: Discrete) -> None:
@@ -151,6 +155,7 @@ def test_parameters_are_views_of_one_vector_and_keep_their_values() -> None:
     weight = layer.weight.detach().clone()
     flat = compiling.Flat([layer])
     assert torch.equal(layer.weight, weight)
+    assert torch.equal(flat.bare[:6], weight.t().flatten())  # input by input
     flat.bare.zero_()
     layer.weight.sum().backward()
     assert flat.value.grad is not None

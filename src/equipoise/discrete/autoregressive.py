@@ -14,6 +14,7 @@ from equipoise.contracts import ON_POLICY, Behaviour, Environment, require_both,
 from equipoise.discrete.choices import NETWORK, choose, forward_scores, log_choice, require_discrete, uniforms
 from equipoise.discrete.policies.mlp import Uniform
 from equipoise.discrete.policies.transformer import CausalTransformer
+from equipoise.discrete.rows import recorded
 from equipoise.discrete.sampler import DiscreteSampler
 from equipoise.discrete.walking import chosen
 from equipoise.trajectories import Columns, Scores, Trajectories
@@ -131,7 +132,7 @@ class AutoregressiveSampler(DiscreteSampler):
     def _spelled(self, actions: Tensor, length: Tensor, context: Columns) -> Trajectories:
         steps = int(length.max()) if len(length) else 0
         objects = self.environment.objects(self.space.spelled(actions, length))
-        return self._record({"action": actions[:, :steps].contiguous()}, length, objects, context)
+        return recorded(self.version, {"action": actions[:, :steps].contiguous()}, length, objects, context)
 
     def _compiled_draw(
         self, compiler: Compiler, noises: Tensor, behaviour: Behaviour, context: Columns
@@ -200,8 +201,10 @@ class AutoregressiveSampler(DiscreteSampler):
             found["log_prior"] = self.renew(trajectories).fixed["log_prior"].value * mask
         return Scores(mask=mask, **found)
 
-    def bucket(self, trajectories: Trajectories, what: str) -> tuple[Hashable, tuple[Tensor, ...]]:
-        """A batch's actions at the width of the horizon, and their lengths; and their key.
+    def bucket(
+        self, trajectories: Trajectories, what: str, *, fresh: bool = False
+    ) -> tuple[Hashable, tuple[Tensor, ...]]:
+        """A batch's actions at the width of the horizon, and their lengths; and their key. Nothing is kept of a draw.
 
         Raises:
             NotCompiled: no compiler, or a size that has not been wanted often enough.

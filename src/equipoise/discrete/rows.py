@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from equipoise.sampling.fixed import PARENTS
-from equipoise.trajectories import Trajectories
+from equipoise.trajectories import Columns, Trajectories
 
 LEAST = 64
 """Rows of the smallest bucket; above 256 there are four buckets to each doubling."""
@@ -25,6 +28,7 @@ class Packed:
     """
 
     kept: Tensor | None = None
+    products: Sequence[Tensor] = ()
 
     def __init__(self, trajectories: Trajectories, conditions: Tensor | None) -> None:
         states, self.n, steps = trajectories.path["state"], len(trajectories), trajectories.steps
@@ -68,12 +72,14 @@ class Packed:
 class Bucket(Packed):
     """The same rows, padded to a fixed number; laid out at the full horizon. Pure functions of `tensors`.
 
+    `products` are what the policy kept of the rows when it drew them, (rows, width) each; none: it must be evaluated.
+
     Args:
         tensors: of `bucket`.
     """
 
     def __init__(self, tensors: tuple[Tensor, ...]) -> None:
-        states, actions, length, slot, *conditions = tensors
+        states, actions, length, slot, conditions, *products = tensors
         self.n, self.horizon = actions.shape
         width = states.shape[2]
         # Rows beyond the valid ones are copies of the first, whose values are laid beyond all slots.
@@ -86,7 +92,8 @@ class Bucket(Packed):
         self.last = beyond | (row - self.lane * self.horizon + 1 == length[self.lane])
         self.end = flat.index_select(0, torch.arange(self.n) * (self.horizon + 1) + length)
         self.mask = torch.arange(self.horizon) < length[:, None]
-        self.conditions = conditions[0] if conditions else None
+        self.products = [product.flatten(0, 1) for product in products]
+        self.conditions = conditions if conditions.shape[1] else None
         self.condition = None if self.conditions is None else self.conditions[self.lane]
 
     def scatter(self, values: Tensor) -> Tensor:
@@ -102,7 +109,7 @@ class Bucket(Packed):
 
 
 def bucket(trajectories: Trajectories, conditions: Tensor | None, horizon: int, size: int) -> tuple[Tensor, ...]:
-    """The tensors of a `Bucket`: states, actions, length, slots of the rows and, where there are any, conditions.
+    """The tensors of a `Bucket`, less products: states, actions, length, slots of the rows, conditions (n, 0 or more).
 
     Args:
         trajectories: with `state` and `action` in their path.
@@ -119,8 +126,8 @@ def bucket(trajectories: Trajectories, conditions: Tensor | None, horizon: int, 
     else:
         slot = (torch.arange(horizon) < trajectories.length[:, None]).flatten().nonzero()[:, 0]
         slot = functional.pad(slot, (0, size - len(slot)), value=n * horizon)
-    tensors = (states.contiguous(), actions.contiguous(), trajectories.length, slot)
-    return tensors if conditions is None else (*tensors, conditions)
+    beside = torch.empty((n, 0)) if conditions is None else conditions
+    return states.contiguous(), actions.contiguous(), trajectories.length, slot, beside
 
 
 def bucket_of(rows: int, most: int) -> int:
@@ -158,3 +165,38 @@ def unpacked_parents(held: Tensor, back_actions: int) -> tuple[Tensor, Tensor]:
     bits = held[:, 1:].contiguous().numpy().view(numpy.uint8)
     parents = numpy.unpackbits(bits, axis=1, count=back_actions, bitorder="little")
     return held[:, 0], torch.from_numpy(parents).bool()
+
+
+@dataclass
+class Drawn:
+    """What a policy kept of the last compiled draw, whose rows are moves in order."""
+
+    action: Tensor | None = None
+    version: int = 0
+    products: tuple[Tensor, ...] = ()
+
+    def keep(self, action: Tensor, version: int, products: tuple[Tensor, ...]) -> None:
+        """Forgets the draw before."""
+        self.action, self.version, self.products = action, version, products
+
+    def products_of(self, trajectories: Trajectories, version: int) -> tuple[Tensor, ...]:
+        """What was kept of these trajectories; nothing where they are not that draw, or the policy has changed."""
+        return self.products if trajectories.path["action"] is self.action and version == self.version else ()
+
+
+def recorded(
+    version: Tensor, path: dict[str, Tensor], length: Tensor, objects: Columns, context: Columns
+) -> Trajectories:
+    """What a sampler of that version has drawn, without a reward, in no group."""
+    n = len(length)
+    return Trajectories(
+        path=path,
+        length=length,
+        objects=objects,
+        context=context,
+        group=torch.zeros(n, dtype=torch.int64),
+        log_reward=None,
+        version=version.expand(n).clone(),
+        key=torch.full((n,), -1, dtype=torch.int64),
+        steps=path["action"].shape[1],
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,28 @@ from torch import Tensor, nn
 from equipoise.compiling import Compiler, NotCompiled
 from equipoise.contracts import ON_POLICY, Behaviour, Environment, require_both, require_offered
 from equipoise.discrete.choices import NETWORK, forward_scores, log_choice, require_discrete, uniforms
-from equipoise.discrete.policies.mlp import Uniform, reads_states
-from equipoise.discrete.rows import Bucket, Packed, bucket, bucket_of, packed_parents, unpacked_parents
-from equipoise.discrete.walking import Choice, Grid, Lanes, Visits, compiled_walk, walk
+from equipoise.discrete.policies.mlp import Recalling, Uniform, backward_policy, reads_states
+from equipoise.discrete.rows import (
+    Bucket,
+    Drawn,
+    Packed,
+    bucket,
+    bucket_of,
+    packed_parents,
+    recorded,
+    unpacked_parents,
+)
+from equipoise.discrete.walking import (
+    Choice,
+    Grid,
+    Lanes,
+    Visits,
+    compiled_walk,
+    kept_visits,
+    laid_out,
+    one_call,
+    walk,
+)
 from equipoise.sampling.fixed import PARENTS, renewed
 from equipoise.trajectories import Columns, Scores, Trajectories
 
@@ -67,8 +87,10 @@ class DiscreteSampler(nn.Module):
     ) -> None:
         super().__init__()
         self.default = default
+        self._drawn = Drawn()
+        self._keeps = policy.products if isinstance(policy, Recalling) and one_call(environment) else 0
         self.environment, self.policy, self.prior, self.condition = environment, policy, prior, condition
-        self.backward_policy = _backward_module(environment, backward)
+        self.backward_policy = backward_policy(environment, backward)
         for name, frozen in (("prior", prior), ("backward policy", self.backward_policy)):
             if frozen is not None and any(parameter.requires_grad for parameter in frozen.parameters()):
                 raise ValueError(f"the {name} has trainable parameters: freeze it with .requires_grad_(False)")
@@ -108,21 +130,26 @@ class DiscreteSampler(nn.Module):
         require_discrete(behaviour)
         require_both(start, keep)
         noises = uniforms(self.environment.horizon, n, generator)
-        conditions = self._conditions(context)
-        lanes = torch.arange(n)
+        policy, lanes = cast(Recalling, self.policy), torch.arange(n)
         first, begun, kept = self.environment.initial(n), torch.zeros_like(lanes), []
         if start is not None and keep is not None:
-            first, begun, kept = start.path["state"][lanes, keep], keep, [_kept(start, keep)]
+            first, begun, kept = start.path["state"][lanes, keep], keep, [kept_visits(start, keep)]
+        keeps = 0 if start is not None or self.compiler is None else self._keeps
 
-        def act(state: Tensor, condition: Tensor | None, choice: Choice) -> tuple[Tensor, Tensor]:
-            logits = self._heads_at(self.policy, state, condition)["forward"]
-            action = choice(logits, self.environment.allowed(state))
-            return action, self.environment.step(state, action)
+        def act(state: Tensor, condition: Tensor | None, choice: Choice) -> tuple[Tensor, ...]:
+            if keeps:
+                heads, kept = policy.keeping(*self._inputs(self.policy, state, condition))
+            else:
+                heads, kept = self._heads_at(self.policy, state, condition), ()
+            action = choice(heads["forward"], self.environment.allowed(state))
+            return action, self.environment.step(state, action), *kept
 
-        moves = self._walk("sampling", Lanes(first, self.environment.terminal, act, noises, conditions, behaviour))
+        ends, conditions = self.environment.terminal, self._conditions(context)
+        moves = self._walk("sampling", Lanes(first, ends, act, noises, conditions, behaviour, keeps))
         if isinstance(moves, Grid) and start is None:
             path, length = moves.path(first)
-            return self._record(path, length, self.environment.objects(moves.state[:, -1]), context)
+            self._drawn.keep(path["action"], int(self.version), moves.kept)
+            return recorded(self.version, path, length, self.environment.objects(moves.state[:, -1]), context)
         lane, move, state, action = moves.visits() if isinstance(moves, Grid) else moves
         place, length = begun[lane] + move, begun + lane.bincount(minlength=n)
         steps = int(length.max()) if n else 0
@@ -132,8 +159,8 @@ class DiscreteSampler(nn.Module):
             *((lane, place, state) for lane, place, state, _ in kept),
         ]
         actions = [(lane, place, action), *((lane, place, action) for lane, place, _, action in kept)]
-        path = _path(n, steps, visits, actions)
-        return self._record(path, length, self.environment.objects(path["state"][lanes, length]), context)
+        path = laid_out(n, steps, visits, actions)
+        return recorded(self.version, path, length, self.environment.objects(path["state"][lanes, length]), context)
 
     @torch.no_grad()
     def sample_to(self, ends: Trajectories, *, generator: torch.Generator) -> Trajectories:
@@ -154,7 +181,7 @@ class DiscreteSampler(nn.Module):
         lane, move, state, action = moves.visits() if isinstance(moves, Grid) else moves
         length = lane.bincount(minlength=n)
         steps, place = int(length.max()) if n else 0, length[lane] - 1 - move
-        path = _path(n, steps, [(torch.arange(n), length, last), (lane, place, state)], [(lane, place, action)])
+        path = laid_out(n, steps, [(torch.arange(n), length, last), (lane, place, state)], [(lane, place, action)])
         version = self.version.expand(n).clone()
         return replace(ends, path=path, length=length, version=version, fixed={}, steps=steps)
 
@@ -196,7 +223,7 @@ class DiscreteSampler(nn.Module):
         ends = learned and not self.environment.stops  # terminal states have a choice of parents
         found: dict[str, Tensor] = {}
         if needs & NETWORK or learned:
-            heads = self._heads_at(self.policy, *rows.with_ends() if ends else (rows.state, rows.condition))
+            heads = self._heads_of(rows, ends=ends)
             found |= self._forward_scores(rows, heads, needs)
         else:
             heads = {}
@@ -206,8 +233,27 @@ class DiscreteSampler(nn.Module):
             found["log_inflow"] = nn.functional.pad(self._log_inflow(rows), (1, 0))
         return found
 
-    def bucket(self, trajectories: Trajectories, what: str) -> tuple[Hashable, tuple[Tensor, ...]]:
-        """A batch as tensors of fixed sizes, of which `scores_of(Bucket(...))` is a pure function; and their key.
+    def _heads_of(self, rows: Packed, *, ends: bool) -> Mapping[str, Tensor]:
+        """The policy's heads at the rows' states and, with `ends`, at the terminal ones after them."""
+        if not rows.products:
+            return self._heads_at(self.policy, *rows.with_ends() if ends else (rows.state, rows.condition))
+        inputs = self._inputs(self.policy, rows.state, rows.condition)
+        heads = cast(Recalling, self.policy).recalled(rows.products, *inputs)
+        if not ends:
+            return heads
+        last = self._heads_at(self.policy, rows.ends(), rows.conditions)
+        return {name: torch.cat([heads[name], last[name]]) for name in heads}
+
+    def bucket(
+        self, trajectories: Trajectories, what: str, *, fresh: bool = False
+    ) -> tuple[Hashable, tuple[Tensor, ...]]:
+        """A batch as tensors of fixed sizes, of which `scores_in` is a pure function; and their key.
+
+        Args:
+            trajectories: the batch.
+            what: they are scored for.
+            fresh: no parameter was changed by other means than a step of the loop since the last draw: what was
+                evaluated in it is among the tensors, where this batch is what it drew.
 
         Raises:
             NotCompiled: no compiler, or sizes that have not been wanted often enough.
@@ -218,8 +264,10 @@ class DiscreteSampler(nn.Module):
         conditions = self._conditions(trajectories.context)
         horizon, n = self.environment.horizon, len(trajectories)
         size = bucket_of(int(trajectories.length.sum()), n * horizon)
-        key = compiler.smallest((id(self), what, n), size)
-        return key, bucket(trajectories, conditions, horizon, key[-1])
+        whole = fresh and size == n * horizon
+        products = self._drawn.products_of(trajectories, int(self.version)) if whole else ()
+        key = compiler.smallest((id(self), what, n, len(products)), size)
+        return key, (*bucket(trajectories, conditions, horizon, key[-1]), *products)
 
     def scores_in(self, tensors: tuple[Tensor, ...], needs: frozenset[str]) -> Scores:
         """The scores at the width of the horizon, from the tensors of `bucket`."""
@@ -335,9 +383,12 @@ class DiscreteSampler(nn.Module):
         """A policy's heads at states: of the encoded states, or of the states themselves where it reads those."""
         if isinstance(module, Uniform):  # it reads the number of rows alone: there is nothing to encode for it
             return module(state)
+        return module(*self._inputs(module, state, condition))
+
+    def _inputs(self, module: nn.Module, state: Tensor, condition: Tensor | None) -> tuple[Tensor | None, ...]:
         if condition is None and self.default is not None:
             condition = self.default.expand(len(state), -1)
-        return module(state, condition) if reads_states(module) else module(self._features(state, condition))
+        return (state, condition) if reads_states(module) else (self._features(state, condition),)
 
     def _features(self, state: Tensor, condition: Tensor | None) -> Tensor:
         features = self.environment.encode(state)
@@ -347,46 +398,3 @@ class DiscreteSampler(nn.Module):
         if self.condition is None or (context is None and self.default is not None):  # the default then stands in
             return None
         return self.condition(context)
-
-    def _record(self, path: dict[str, Tensor], length: Tensor, objects: Columns, context: Columns) -> Trajectories:
-        n = len(length)
-        return Trajectories(
-            path=path,
-            length=length,
-            objects=objects,
-            context=context,
-            group=torch.zeros(n, dtype=torch.int64),
-            log_reward=None,
-            version=self.version.expand(n).clone(),
-            key=torch.full((n,), -1, dtype=torch.int64),
-            steps=path["action"].shape[1],
-        )
-
-
-def _kept(start: Trajectories, keep: Tensor) -> Visits:
-    lane, place = (torch.arange(start.steps) < keep[:, None]).nonzero(as_tuple=True)
-    return lane, place, start.path["state"][lane, place], start.path["action"][lane, place]
-
-
-def _path(
-    n: int, steps: int, visits: list[tuple[Tensor, Tensor, Tensor]], actions: list[tuple[Tensor, Tensor, Tensor]]
-) -> dict[str, Tensor]:
-    """Values at (lane, place) laid out as padded tensors: state (n, steps + 1, width) and action (n, steps)."""
-    path = {
-        "state": torch.zeros((n, steps + 1, visits[0][2].shape[1]), dtype=torch.int64),
-        "action": torch.zeros((n, steps), dtype=torch.int64),
-    }
-    for name, parts in (("state", visits), ("action", actions)):
-        for lane, place, value in parts:
-            path[name][lane, place] = value
-    return path
-
-
-def _backward_module(environment: Environment, backward: nn.Module | str) -> nn.Module | None:
-    if isinstance(backward, nn.Module):
-        return backward
-    if backward == "learned":
-        return None
-    if backward == "uniform":
-        return Uniform({"backward": environment.back_actions})
-    raise ValueError(f"backward policy '{backward}': use 'uniform', 'learned' or a frozen module")

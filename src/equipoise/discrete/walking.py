@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.compiling import Compiler, NotCompiled
-from equipoise.contracts import ON_POLICY, Behaviour
+from equipoise.contracts import ON_POLICY, Behaviour, Environment
 from equipoise.discrete.choices import choose, explored, inverse_cdf
+from equipoise.trajectories import Trajectories
 
 Choice = Callable[[Tensor, Tensor], Tensor]
 """(logits, allowed) -> one action a row."""
 
-Act = Callable[[Tensor, Tensor | None, Choice], tuple[Tensor, Tensor]]
-"""(state, condition's features, choice) -> (action, the state that it leads to)."""
+Act = Callable[[Tensor, Tensor | None, Choice], tuple[Tensor, ...]]
+"""(state, condition's features, choice) -> (action, the state that it leads to, what is kept of the evaluation)."""
 
 Stopped = Callable[[Tensor], Tensor]
 
@@ -39,11 +40,13 @@ class Grid:
         state: (n, moves, width) that each leads to.
         action: (n, moves).
         live: (n, moves) whether the lane had not stopped before it.
+        kept: each (n, moves, width), of the evaluations.
     """
 
     state: Tensor
     action: Tensor
     live: Tensor
+    kept: tuple[Tensor, ...] = ()
 
     def visits(self) -> Visits:
         """The moves of lanes that had not stopped."""
@@ -69,6 +72,7 @@ class Lanes:
         noises: (steps, n) uniforms, one a move and lane.
         conditions: (n, features), or None.
         behaviour: how choices are explored.
+        keeps: how many tensors a move gives beside its action and state; none where lanes move on call by call.
     """
 
     state: Tensor
@@ -77,6 +81,12 @@ class Lanes:
     noises: Tensor
     conditions: Tensor | None = None
     behaviour: Behaviour = ON_POLICY
+    keeps: int = 0
+
+
+def one_call(environment: Environment) -> bool:
+    """Whether a compiled walk to an object is one call, in which no lane stops before the last move."""
+    return not environment.stops and environment.horizon <= CHUNK
 
 
 def walk(lanes: Lanes) -> Visits:
@@ -96,7 +106,7 @@ def walk(lanes: Lanes) -> Visits:
             noise, condition = lanes.noises[len(moves) - 1], lanes.conditions
             if len(lane) < len(noise):
                 noise, condition = noise[lane], None if condition is None else condition[lane]
-            action, state = lanes.act(state, condition, chosen(noise, lanes.behaviour))
+            action, state, *_ = lanes.act(state, condition, chosen(noise, lanes.behaviour))
             moves.append((lane, state, action))
     number = torch.arange(-1, len(moves) - 1).repeat_interleave(torch.tensor([len(lane) for lane, _, _ in moves]))
     lane, states, actions = (torch.cat(column) for column in zip(*moves, strict=True))
@@ -125,10 +135,10 @@ def compiled_walk(compiler: Compiler, module: nn.Module, what: str, lanes: Lanes
     sizes = [n, *(size for size in (-(-n // 2), -(-n // 4)) if FEWEST <= size < n)]
 
     def key(size: int) -> tuple[Hashable, ...]:
-        return id(module), what, size, n, width, explores
+        return id(module), what, size, n, width, explores, lanes.keeps
 
     def chunk(state: Tensor, noise: Tensor, *given: Tensor, few: bool) -> tuple[Tensor, ...]:
-        """The chunk's states, actions and whether each lane moved; where each lane is, and whether it still moves."""
+        """The chunk's states, actions, whether each lane moved, and what is kept; where each is, whether it moves."""
         beside = iter(given)
         condition = None if conditions is None else next(beside)
         tuned = next(beside) if explores else None
@@ -136,16 +146,18 @@ def compiled_walk(compiler: Compiler, module: nn.Module, what: str, lanes: Lanes
         if lane is not None:
             state, noise = state.index_select(0, lane), noise.index_select(1, lane)
             condition = None if condition is None else condition.index_select(0, lane)
-        states, actions, lives = [], [], []
+        states, actions, lives, kept = [], [], [], []
         live = ~lanes.stopped(state)
         for place in range(steps):
-            action, child = lanes.act(state, condition, chosen(noise[place], tuned))
+            action, child, *products = lanes.act(state, condition, chosen(noise[place], tuned))
             state = torch.where(live[:, None], child, state)
             states.append(state)
             actions.append(action)
             lives.append(live)
+            kept.append(products)
             live = live & ~lanes.stopped(state)
-        found = torch.stack(states, 1), torch.stack(actions, 1), torch.stack(lives, 1), state, live
+        columns = states, actions, lives, *zip(*kept, strict=True)
+        found = *(torch.stack(list(column), 1) for column in columns), state, live
         if lane is None:
             return found
         idle = torch.zeros((n, steps), dtype=torch.bool)  # lanes that are not moved stay where they are
@@ -167,11 +179,30 @@ def compiled_walk(compiler: Compiler, module: nn.Module, what: str, lanes: Lanes
         function = partial(chunk, few=bool(lane))
         *piece, state, live = compiler.call(what, key(size), function, state, noise, *beside, *lane, module=module)
         pieces.append(piece)
-        going = int(live.sum())
-        if not going:
+        if len(pieces) * steps == len(noises) or not (going := int(live.sum())):
             break
     columns = pieces[0] if len(pieces) == 1 else [torch.cat(column, 1) for column in zip(*pieces, strict=True)]
-    return Grid(*columns)
+    return Grid(*columns[:3], kept=tuple(columns[3:]))
+
+
+def kept_visits(start: Trajectories, keep: Tensor) -> Visits:
+    """The first keep[i] moves of start[i], each at the state that it leaves."""
+    lane, place = (torch.arange(start.steps) < keep[:, None]).nonzero(as_tuple=True)
+    return lane, place, start.path["state"][lane, place], start.path["action"][lane, place]
+
+
+def laid_out(
+    n: int, steps: int, visits: list[tuple[Tensor, Tensor, Tensor]], actions: list[tuple[Tensor, Tensor, Tensor]]
+) -> dict[str, Tensor]:
+    """Values at (lane, place) laid out as padded tensors: state (n, steps + 1, width) and action (n, steps)."""
+    path = {
+        "state": torch.zeros((n, steps + 1, visits[0][2].shape[1]), dtype=torch.int64),
+        "action": torch.zeros((n, steps), dtype=torch.int64),
+    }
+    for name, parts in (("state", visits), ("action", actions)):
+        for lane, place, value in parts:
+            path[name][lane, place] = value
+    return path
 
 
 def chosen(noise: Tensor, behaviour: Behaviour | Tensor | None) -> Choice:

@@ -17,7 +17,9 @@ from equipoise.trajectories import Scores, Trajectories
 class Bucketed(Protocol):
     """A sampler whose scores are a pure function of tensors of fixed sizes."""
 
-    def bucket(self, trajectories: Trajectories, what: str) -> tuple[Hashable, tuple[Tensor, ...]]: ...
+    def bucket(
+        self, trajectories: Trajectories, what: str, *, fresh: bool = False
+    ) -> tuple[Hashable, tuple[Tensor, ...]]: ...
 
     def scores_in(self, tensors: tuple[Tensor, ...], needs: frozenset[str]) -> Scores: ...
 
@@ -90,7 +92,7 @@ class Fused:
             raise self.compiler.refuse(
                 what, what, "its loss is not a function of scores alone, or its sampler's sizes vary"
             )
-        key, tensors = sampler.bucket(trajectories, what)
+        key, tensors = sampler.bucket(trajectories, what, fresh=True)
         inputs = core.inputs(trajectories, step)
         count = len(inputs)
 

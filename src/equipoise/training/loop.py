@@ -117,7 +117,7 @@ class Loop:
             self.optimiser.step()
         self.step += 1
         for sampler in self._samplers:
-            sampler.version += 1
+            sampler.version.add_(1)
         for event in run.after:
             event(self.step)
         return metrics

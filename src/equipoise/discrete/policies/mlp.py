@@ -7,11 +7,29 @@ log-flow of the state. Where edge flows are learned, the forward logits are the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from equipoise.contracts import Environment
+
+
+@runtime_checkable
+class Recalling(Protocol):
+    """A policy that need not evaluate again what it evaluated while drawing; `inputs` are those of its forward."""
+
+    products: int
+
+    def keeping(self, *inputs: Any) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """The heads, and as many tensors (n, width) as `products` says, of which row i is a function of input row i."""
+        ...
+
+    def recalled(self, products: Sequence[Tensor], *inputs: Any) -> dict[str, Tensor]:
+        """The heads of the same inputs, differentiable in the parameters, from what was kept of them."""
+        ...
 
 
 class MLP(nn.Module):
@@ -43,14 +61,47 @@ class MLP(nn.Module):
         self.layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
         self.trunk = nn.ModuleList(self.layers)
         self.out = nn.Linear(sizes[-1], sum(self.widths))
+        self.products = len(sizes)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
+        return self._through(features, functional.linear)
+
+    def keeping(self, features: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """The heads, and the product of each layer."""
+        kept: list[Tensor] = []
+
+        def multiply(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+            kept.append(functional.linear(rows, weight, bias))
+            return kept[-1].clone()  # which the activation may overwrite
+
+        return self._through(features, multiply), kept
+
+    def recalled(self, products: Sequence[Tensor], features: Tensor) -> dict[str, Tensor]:
+        """The heads with the gradient of `forward`, from the products that `keeping` gave: none is made again."""
+        left = iter(products)
+        return self._through(features, lambda rows, weight, bias: _Recalled.apply(next(left), rows, weight, bias))
+
+    def _through(self, features: Tensor, multiply: Callable[[Tensor, Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
         # Weights are read directly: calling a module costs as much as multiplying sixteen rows by one.
         for layer in self.layers:
-            features = functional.leaky_relu(functional.linear(features, layer.weight, layer.bias), inplace=True)
-        parts = functional.linear(features, self.out.weight, self.out.bias).split(self.widths, dim=1)
+            features = functional.leaky_relu(multiply(features, layer.weight, layer.bias), inplace=True)
+        parts = multiply(features, self.out.weight, self.out.bias).split(self.widths, dim=1)
         named = zip(self.heads.items(), parts, strict=True)
         return {name: part if width else part[:, 0] for (name, width), part in named}
+
+
+class _Recalled(torch.autograd.Function):
+    """rows @ weight.T + bias, of which the value is given and the gradients are computed."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,), (rows, weight) = gradients, ctx.saved_tensors
+        return None, gradient @ weight, (rows.t() @ gradient).t(), gradient.sum(0)
 
 
 class Uniform(nn.Module):
@@ -67,3 +118,18 @@ class Uniform(nn.Module):
 def reads_states(policy: nn.Module) -> bool:
     """Whether a policy is given states and conditions, (n, width) and (n, features) or None, in place of features."""
     return getattr(policy, "on_states", False)
+
+
+def backward_policy(environment: Environment, backward: nn.Module | str) -> nn.Module | None:
+    """The frozen module that `backward` says, or None: the policy's own head is learned.
+
+    Raises:
+        ValueError: another word than 'uniform' and 'learned'.
+    """
+    if isinstance(backward, nn.Module):
+        return backward
+    if backward == "learned":
+        return None
+    if backward == "uniform":
+        return Uniform({"backward": environment.back_actions})
+    raise ValueError(f"backward policy '{backward}': use 'uniform', 'learned' or a frozen module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,23 @@ class WideAndDeep(nn.Module):
         self.register_buffer("factors", factors, persistent=False)
 
     def forward(self, state: Tensor, condition: Tensor | None) -> dict[str, Tensor]:
-        deep = self.deep(self.environment.encode(state))
+        return self._beside(self.deep(self.environment.encode(state)), state)
+
+    @property
+    def products(self) -> int:
+        """Of the deep part; the table is looked up again."""
+        return self.deep.products
+
+    def keeping(self, state: Tensor, condition: Tensor | None) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """The heads, and the products of the deep part."""
+        deep, kept = self.deep.keeping(self.environment.encode(state))
+        return self._beside(deep, state), kept
+
+    def recalled(self, products: Sequence[Tensor], state: Tensor, condition: Tensor | None) -> dict[str, Tensor]:
+        """The heads with the gradient of `forward`, from those products."""
+        return self._beside(self.deep.recalled(products, self.environment.encode(state)), state)
+
+    def _beside(self, deep: Mapping[str, Tensor], state: Tensor) -> dict[str, Tensor]:
         wide = functional.embedding(self.line(state), self.table) * self.gain
         parts = zip(self.deep.heads.items(), wide.split(self.deep.widths, dim=1), strict=True)
         return {name: deep[name] + (part if width else part[:, 0]) for (name, width), part in parts}
