@@ -217,3 +217,24 @@ def test_what_does_not_grow_at_its_end_alone_and_layers_that_differ_are_refused(
             CausalTransformer(3, 4, {"forward": 3}, widths=widths)
     with pytest.raises(ValueError, match="noise"):
         sampler(SPACES["strings"]).sample(2, behaviour=Behaviour(noise=0.1), generator=torch.Generator())
+
+
+@pytest.mark.parametrize("positions", [1, 3, 15, 20])
+def test_keys_that_fill_a_vector_up_change_no_head_and_no_gradient(
+    positions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    causal = CausalTransformer(3, positions, {"forward": 3}, widths=(16, 16), attention=2).double()
+    placed = PlacedTransformer(positions, 3, ("forward", "flow"), widths=(16, 16), attention=2).double()
+    tokens, valid = torch.randint(3, (5, positions)), torch.arange(positions + 1) <= torch.randint(positions, (5, 1))
+
+    def heads() -> list[Tensor]:
+        found = [causal(tokens, valid)["forward"], *placed(tokens + 1).values()]
+        parameters = [*causal.parameters(), *placed.parameters()]
+        loss = torch.stack([value.square().sum() for value in found]).sum()
+        return [*found, *torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)]
+
+    filled = heads()
+    monkeypatch.setattr(transformer, "LEAST", 0)
+    for mine, other in zip(filled, heads(), strict=True):
+        assert torch.allclose(mine, other, rtol=1e-10, atol=1e-12)

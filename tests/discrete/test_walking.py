@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from equipoise import compiling
 from equipoise.compiling import PATIENCE, WASTE, Compiler, Flat, NotCompiled
-from equipoise.discrete.choices import uniforms
+from equipoise.discrete.choices import inverse_cdf, inverse_cdf_of_few, uniforms
 from equipoise.discrete.environments.hypergrid import Hypergrid
 from equipoise.discrete.policies.mlp import MLP
 from equipoise.discrete.walking import Choice, Lanes, compiled_walk, walk
@@ -78,3 +78,15 @@ def test_a_bucket_of_its_own_is_earned_by_what_padding_wastes() -> None:
         with pytest.raises(NotCompiled):
             compiler.smallest(("rows",), 256)
     assert asked(256) == 256
+
+
+@pytest.mark.parametrize("actions", [1, 2, 5, 16])
+def test_sums_of_columns_choose_what_the_search_does(actions: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    policy = torch.rand((4000, actions), generator=generator)
+    policy[torch.rand(policy.shape, generator=generator) < 0.4] = 0.0  # actions that are not allowed
+    policy[:, 0] += 1e-3
+    uniform = uniforms(1, 4000, generator)[0]
+    found = inverse_cdf_of_few(policy, uniform)
+    assert torch.equal(found, inverse_cdf(policy, uniform))
+    assert policy.gather(1, found[:, None]).all()

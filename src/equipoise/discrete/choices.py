@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 
 import torch
@@ -36,6 +37,14 @@ def inverse_cdf(policy: Tensor, uniform: Tensor) -> Tensor:
     """The first action, (n,), at which the cumulative probability passes each row's uniform."""
     cumulative = policy.cumsum(1)
     return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
+
+
+def inverse_cdf_of_few(policy: Tensor, uniform: Tensor) -> Tensor:
+    """The same for a few actions, as sums of columns, of which a compiler makes one kernel with what comes before."""
+    first, *more = policy.unbind(1)
+    cumulative = list(itertools.accumulate(more, initial=first))
+    reached = uniform * cumulative.pop()
+    return sum((below <= reached for below in cumulative), torch.zeros_like(reached, dtype=torch.int64))
 
 
 def uniforms(steps: int, n: int, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from equipoise.compiling import Compiler, NotCompiled
 from equipoise.contracts import ON_POLICY, Behaviour, Environment
-from equipoise.discrete.choices import choose, explored, inverse_cdf
+from equipoise.discrete.choices import choose, explored, inverse_cdf, inverse_cdf_of_few
 from equipoise.trajectories import Trajectories
 
 Choice = Callable[[Tensor, Tensor], Tensor]
@@ -27,6 +27,9 @@ Visits = tuple[Tensor, Tensor, Tensor, Tensor]
 
 CHUNK = 8
 """Steps of a compiled call; lanes that have stopped are looked for between calls."""
+
+FEW = 16
+"""Actions whose cumulative probabilities are written out in compiled code."""
 
 FEWEST = 4
 """Lanes of a compiled call, at least, where fewer than all are moved."""
@@ -210,4 +213,9 @@ def chosen(noise: Tensor, behaviour: Behaviour | Tensor | None) -> Choice:
     if isinstance(behaviour, Behaviour):
         return lambda logits, allowed: choose(logits, allowed, noise, behaviour)
     temperature, epsilon = (1.0, 0.0) if behaviour is None else behaviour.unbind()
-    return lambda logits, allowed: inverse_cdf(explored(logits, allowed, temperature, epsilon), noise)
+
+    def choice(logits: Tensor, allowed: Tensor) -> Tensor:
+        policy = explored(logits, allowed, temperature, epsilon)
+        return (inverse_cdf_of_few if policy.shape[1] <= FEW else inverse_cdf)(policy, noise)
+
+    return choice

@@ -17,6 +17,9 @@ from torch.nn import functional
 MOST_WEIGHTS = 1 << 24
 """Weights of attention, a block's, that are held at once where no gradient is recorded: more rows are split."""
 
+LEAST = 16
+"""Keys of a softmax, at least: over fewer than fill a vector PyTorch takes fifteen times as long an entry."""
+
 
 class _Block(nn.Module):
     """Attention and feed-forward on packed rows; keys and values are spread over (n, steps) for attention alone."""
@@ -59,6 +62,10 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         value: (rows, keys, size).
         bias: added to the scores, broadcast: -inf where a query must not look.
     """
+    short = LEAST - key.shape[1]
+    if short > 0:
+        bias = functional.pad(bias if bias.dim() else bias.expand(key.shape[1]), (0, short), value=-torch.inf)
+        key, value = (functional.pad(part, (0, 0, 0, short)) for part in (key, value))
     # Plain products: at these sizes fused attention is slower on a CPU.
     score = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=1 / math.sqrt(query.shape[2]))
     return torch.bmm(score.softmax(2), value)
