@@ -88,7 +88,7 @@ class DiscreteSampler(nn.Module):
         super().__init__()
         self.default = default
         self._drawn = Drawn()
-        self._keeps = policy.products if isinstance(policy, Recalling) and one_call(environment) else 0
+        self._keeps = policy.products if isinstance(policy, Recalling) else 0
         self.environment, self.policy, self.prior, self.condition = environment, policy, prior, condition
         self.backward_policy = backward_policy(environment, backward)
         for name, frozen in (("prior", prior), ("backward policy", self.backward_policy)):
@@ -134,7 +134,7 @@ class DiscreteSampler(nn.Module):
         first, begun, kept = self.environment.initial(n), torch.zeros_like(lanes), []
         if start is not None and keep is not None:
             first, begun, kept = start.path["state"][lanes, keep], keep, [kept_visits(start, keep)]
-        keeps = 0 if start is not None or self.compiler is None else self._keeps
+        keeps = self._keeps if self.compiler is not None and start is None and one_call(self.environment, n) else 0
 
         def act(state: Tensor, condition: Tensor | None, choice: Choice) -> tuple[Tensor, ...]:
             if keeps:
@@ -221,12 +221,8 @@ class DiscreteSampler(nn.Module):
         """The scores that `needs` names, but log_prior, of packed rows: pure functions of their tensors."""
         learned = "log_pb" in needs and self.backward_policy is None
         ends = learned and not self.environment.stops  # terminal states have a choice of parents
-        found: dict[str, Tensor] = {}
-        if needs & NETWORK or learned:
-            heads = self._heads_of(rows, ends=ends)
-            found |= self._forward_scores(rows, heads, needs)
-        else:
-            heads = {}
+        heads: Mapping[str, Tensor] = self._heads_of(rows, ends=ends) if needs & NETWORK or learned else {}
+        found = self._forward_scores(rows, heads, needs) if heads else {}
         if "log_pb" in needs:
             found["log_pb"] = self._log_pb(rows, heads)
         if "log_inflow" in needs:

@@ -28,6 +28,9 @@ Visits = tuple[Tensor, Tensor, Tensor, Tensor]
 CHUNK = 8
 """Steps of a compiled call; lanes that have stopped are looked for between calls."""
 
+KEPT = 1 << 15
+"""Moves of a walk of which anything is kept, at most: larger ones are drawn to be judged, not to be trained on."""
+
 FEW = 16
 """Actions whose cumulative probabilities are written out in compiled code."""
 
@@ -87,9 +90,9 @@ class Lanes:
     keeps: int = 0
 
 
-def one_call(environment: Environment) -> bool:
-    """Whether a compiled walk to an object is one call, in which no lane stops before the last move."""
-    return not environment.stops and environment.horizon <= CHUNK
+def one_call(environment: Environment, n: int) -> bool:
+    """Whether a compiled walk of n lanes is one call, not too large to keep, in which none stops before the end."""
+    return not environment.stops and environment.horizon <= CHUNK and n * environment.horizon <= KEPT
 
 
 def walk(lanes: Lanes) -> Visits:
