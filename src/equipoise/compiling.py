@@ -62,7 +62,7 @@ class Flat:
         self._place = {id(parameter): place for place, parameter in enumerate(self.parameters)}
         layers = (layer for module in held for layer in module.modules() if isinstance(layer, nn.Linear))
         self._turned = {id(layer.weight) for layer in layers}
-        joined = torch.empty(sum(self.sizes), dtype=self.parameters[0].dtype)
+        joined = self.parameters[0].detach().new_empty(sum(self.sizes))
         for piece, parameter in zip(self.pieces(joined), self.parameters, strict=True):
             piece.copy_(parameter.detach())
         self.bare = joined

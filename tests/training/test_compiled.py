@@ -96,13 +96,14 @@ def test_what_is_not_compiled_goes_on_in_eager_and_is_said_once(config: Discrete
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["tb", "guided"])  # in one call, and in several, with PyTorch's own step
 @pytest.mark.parametrize(("first", "then"), [(True, True), (True, False), (False, True)])
-def test_a_run_is_taken_up_compiled_or_not(first: bool, then: bool) -> None:
-    loop = loop_of(replace(GRID, compile=first))
+def test_a_run_is_taken_up_compiled_or_not(first: bool, then: bool, method: str) -> None:
+    loop = loop_of(replace(GRID, compile=first, method=method))
     losses(loop, 10)
     saved = from_bytes(to_bytes(loop.state_dict()))
     whole = losses(loop, 10)
-    taken_up = loop_of(replace(GRID, compile=then))
+    taken_up = loop_of(replace(GRID, compile=then, method=method))
     taken_up.load_state_dict(saved)
     again = losses(taken_up, 10)
     assert torch.allclose(torch.tensor(again), torch.tensor(whole), rtol=1e-4)

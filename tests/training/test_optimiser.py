@@ -8,6 +8,7 @@ import sys
 import torch
 
 from equipoise.training.optimiser import Adam
+from equipoise.trajectories import from_bytes, to_bytes
 
 
 def trained(kind: type[torch.optim.Adam], resumed: bool) -> list[torch.Tensor]:
@@ -30,6 +31,26 @@ def test_it_takes_the_steps_of_pytorchs() -> None:
     expected = trained(torch.optim.Adam, False)
     for resumed in (False, True):
         assert all(torch.equal(a, b) for a, b in zip(trained(Adam, resumed), expected, strict=True))
+
+
+def test_saved_moments_fit_weights_that_lie_input_by_input() -> None:
+    def trained(turned: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        weight = torch.nn.Parameter(torch.randn(3, 4))
+        if turned:
+            weight.data = weight.data.t().contiguous().t()
+        optimiser = Adam([weight], lr=0.1, fused=True)
+        for step in range(6):
+            if step == 3:
+                saved = from_bytes(to_bytes(optimiser.state_dict()))
+                optimiser = Adam([weight], lr=0.1, fused=True)
+                optimiser.load_state_dict(saved)
+            optimiser.zero_grad()
+            (weight @ torch.arange(4.0)).square().sum().backward()
+            optimiser.step()
+        return weight.detach()
+
+    assert torch.allclose(trained(True), trained(False), rtol=1e-5, atol=1e-6)
 
 
 def test_a_run_in_eager_never_imports_the_compilers_front_end() -> None:

@@ -35,7 +35,16 @@ class Adam(torch.optim.Adam):
         return _plain(Optimizer.state_dict)(self)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up where `state_dict` was called, with moments laid out in memory as their parameters are.
+
+        The fused step goes through the memory of all three in one order, whatever their strides say; a saved moment is
+        contiguous, and a compiled run's weights are not (`compiling.Flat`).
+        """
         _plain(Optimizer.load_state_dict)(self, state_dict)
+        for parameter, state in self.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                if name in state:
+                    state[name] = torch.empty_like(parameter, requires_grad=False).copy_(state[name])
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
